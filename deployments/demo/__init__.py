@@ -1,0 +1,1 @@
+"""The demo: four photographs, a tiny random model and a config."""

@@ -1,0 +1,1 @@
+"""The flows a person can run, and the tilewright command."""

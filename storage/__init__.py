@@ -1,0 +1,1 @@
+"""Bytes and truth: the content-addressed store."""

@@ -1,0 +1,1 @@
+"""The configuration models, their loading and the presets."""

@@ -1,0 +1,1 @@
+"""Stage crops: full images, detail tiles and context tiles."""

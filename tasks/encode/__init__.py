@@ -1,0 +1,1 @@
+"""Stages text and latents: what the denoiser trains on."""

@@ -1,0 +1,1 @@
+"""Pure pixels: decoding, geometry and measurements."""

@@ -1,0 +1,1 @@
+"""Stage prompts: the text that each source trains on."""

@@ -1,0 +1,1 @@
+"""Stage scan: find the images and know them by content."""

@@ -1,0 +1,1 @@
+"""Pure text: where prompts come from and which one is drawn."""
