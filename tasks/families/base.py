@@ -56,12 +56,16 @@ class Family:
     """Pixels per latent cell."""
     size_conditioned: bool
     """Whether `condition` wants original size, crop offset and target size."""
-    architecture: str
-    """modelspec.architecture of a full model."""
-    base_model_version: str
-    """ss_base_model_version as kohya's tools write it."""
+    architectures: Mapping[str, str]
+    """The scheduler's prediction_type to modelspec.architecture of a full model."""
+    base_model_versions: Mapping[str, str]
+    """The scheduler's prediction_type to ss_base_model_version, as kohya's tools write it."""
+    kohya_names: Literal["diffusers", "original"]
+    """Whose module names kohya's tools put into LoRA keys of this family."""
     single_file_prefixes: Mapping[str, tuple[str, ...]]
     """Component name to the key prefixes of its tensors in a single-file checkpoint."""
+    config_repo: str | None
+    """Hub repository with the configs of a single file; None: the file alone cannot tell."""
     condition: "Callable[[Mapping[str, TextFields], Tensor | None], Conditioning]"
     """(text fields by encoder, sizes (B, 6) or None) to conditioning."""
     predict: "Callable[[Any, Tensor, Tensor, Conditioning], Tensor]"

@@ -1,0 +1,231 @@
+"""The `tilewright` command. Imports nothing heavy: no torch, and Prefect only to run a flow."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows import dataset_rows, summaries
+from flows.local_server import ensure_server, stop_server, users
+from flows.outcome import DONE, finish, say, stderr
+from flows.run_log import command_log, quiet_prefect
+from flows.terminal import show_progress
+from tasks.config import presets
+from tasks.config.loading import load_config, resolved_preset
+from tasks.config.models import Config
+
+app = typer.Typer(
+    name="tilewright",
+    help="Folders of very large photos in, a fine-tuned diffusion model out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="The TOML file of the run.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Overrides one setting; may be repeated."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also show Prefect's own log.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME@N", help="A dataset version instead of the latest one."),
+]
+
+
+@app.command()
+def run(
+    config: ConfigFile, settings: Settings = None, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Prepare the dataset, train on it and draw samples."""
+
+    def work(log: Path) -> dict[str, Any]:
+        load_config(config, settings or ())
+        return _run_flow("run_pipeline", log, verbose, config, _lines(settings))
+
+    finish("run", work, summaries.show_training, as_json=as_json)
+
+
+@app.command()
+def plan(config: ConfigFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Say what `prepare` would do and why; starts nothing."""
+
+    def work(log: Path) -> dict[str, Any]:
+        checked = load_config(config, settings or ())
+        from tasks.pipeline.plan import plan_pipeline
+
+        with command_log(log, stderr), show_progress(stderr):
+            return plan_pipeline(checked)
+
+    finish("plan", work, summaries.show_stages, as_json=as_json)
+
+
+@app.command()
+def prepare(
+    config: ConfigFile, settings: Settings = None, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Run the data stages and make a dataset version (none if nothing changed)."""
+
+    def work(log: Path) -> dict[str, Any]:
+        load_config(config, settings or ())
+        return _run_flow("prepare_dataset", log, verbose, config, _lines(settings))
+
+    finish("prepare", work, summaries.show_stages, as_json=as_json)
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    *,
+    settings: Settings = None,
+    dataset: Dataset = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN_ID", help="Go on with a run from its last backup.")
+    ] = None,
+    stop_after_steps: Annotated[
+        int | None, typer.Option(min=1, help="Stop early; schedules stay as they are.")
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train on a prepared dataset version."""
+
+    def work(log: Path) -> dict[str, Any]:
+        checked = load_config(config, settings or ())
+        _require_dataset(checked, dataset)
+        overrides = _lines(settings)
+        return _run_flow(
+            "train_model", log, verbose, config, overrides, dataset, resume, stop_after_steps
+        )
+
+    finish("train", work, summaries.show_training, as_json=as_json)
+
+
+@app.command()
+def sample(
+    run_or_model: Annotated[str, typer.Argument(help="A run's folder, or a finished model.")],
+    prompt: Annotated[list[str], typer.Option(help="One image per prompt; may be repeated.")],
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw images with a trained model."""
+
+    def work(log: Path) -> dict[str, Any]:
+        return _run_flow("draw_samples", log, verbose, run_or_model, prompt)
+
+    finish("sample", work, summaries.show_images, as_json=as_json)
+
+
+@app.command("presets")
+def list_presets(
+    name: Annotated[str | None, typer.Argument(help="Print this one, resolved.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the presets, or print one with all its settings as TOML."""
+
+    def work(log: Path) -> dict[str, Any]:
+        if name is not None:
+            return {"name": name, "toml": resolved_preset(name)}
+        known = [{"name": one, "description": presets.description(one)} for one in presets.names()]
+        return {"presets": known}
+
+    def show(result: dict[str, Any]) -> None:
+        for one in result.get("presets", []):
+            typer.echo(f"{one['name']:<12}{one['description']}")
+        typer.echo(result.get("toml", ""), nl=False)
+
+    finish("presets", work, show, as_json=as_json)
+
+
+@app.command()
+def show(
+    config_or_store: Annotated[str, typer.Argument(help="A TOML file or the place of a store.")],
+    dataset: Dataset = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object per sample.")] = False,
+) -> None:
+    """Show the samples of a dataset version."""
+
+    def work(log: Path) -> dict[str, Any]:
+        with command_log(log, stderr):
+            store, version = dataset_rows.find_version(config_or_store, dataset)
+            for row in dataset_rows.sample_rows(store, version) if jsonl else ():
+                sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+        facts = {"name": version.name, "version": version.number, "uri": version.uri}
+        return {**facts, "num_samples": version.num_samples}
+
+    finish("show", work, summaries.show_dataset, as_json=False)
+
+
+@app.command()
+def down(as_json: AsJson = False) -> None:
+    """Stop Tilewright's own Prefect server now."""
+
+    def work(log: Path) -> dict[str, Any]:
+        if busy := users():
+            say(f"it was in use by the processes {', '.join(map(str, busy))}")
+        return {"stopped": stop_server()}
+
+    def show(result: dict[str, Any]) -> None:
+        say("the server is stopped" if result["stopped"] else "no server of ours was running")
+
+    finish("down", work, show, as_json=as_json)
+
+
+def _run_flow(module: str, log: Path, verbose: bool, *arguments: Any) -> dict[str, Any]:
+    """Runs the flow of a module on the right server, with progress and a log.
+
+    `prefect` is imported here, after the environment that it reads was set.
+    """
+    quiet_prefect(verbose=verbose)
+    url = ensure_server(say)
+    say(f"Prefect UI: {url.removesuffix('/api')}/runs")
+    flow = getattr(importlib.import_module(f"flows.{module}"), module)
+    with command_log(log, stderr, verbose=verbose), show_progress(stderr):
+        summary: dict[str, Any] = flow(*arguments)
+    return summary
+
+
+def _lines(settings: list[str] | None) -> str:
+    """The `--set` options as flows take them: one per line, as in the Prefect form."""
+    return "\n".join(settings or ())
+
+
+def _require_dataset(config: Config, dataset: str | None) -> None:
+    """Refuses to start a training that has no dataset version."""
+    store = dataset_rows.existing_store(config.store.url)
+    dataset_rows.named_version(store, dataset or config.data.name)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"tilewright {version('tilewright')}")
+        except PackageNotFoundError:
+            typer.echo("tilewright (run from its source folder, not installed)")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="tilewright")
+
+
+if __name__ == "__main__":
+    main()

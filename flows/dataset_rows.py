@@ -1,0 +1,113 @@
+"""`tilewright show`: the samples of a dataset version, one JSON object each."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flows.outcome import refuse
+from storage.store import Store, open_store
+from storage.versions import Version, get_version, latest_version, read_rows
+from tasks.config.loading import load_config
+
+REFERENCE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(@(?P<number>[0-9]+))?")
+ROWS_AT_A_TIME = 1000
+
+
+def find_version(config_or_store: str, dataset: str | None) -> tuple[Store, Version]:
+    """The dataset version that `show` is asked for.
+
+    Args:
+        config_or_store: a TOML file, or the place of a store.
+        dataset: `name` or `name@number`; default: the config's dataset, or the store's only one.
+
+    Raises:
+        ConfigError: there is no such store, dataset or version.
+    """
+    if config_or_store.endswith(".toml"):
+        config = load_config(config_or_store, checks=False)
+        store, name = existing_store(config.store.url), config.data.name
+    else:
+        store, name = existing_store(config_or_store), ""
+    return store, named_version(store, dataset or name or _only_dataset(store))
+
+
+def existing_store(url: str) -> Store:
+    """Opens a store that is already there; ConfigError otherwise."""
+    from storage.errors import NotFoundError, UnsupportedStoreError
+
+    try:
+        return open_store(url, create=False)
+    except (NotFoundError, UnsupportedStoreError, ValueError) as error:
+        refuse("store", str(error), url)
+
+
+def named_version(store: Store, reference: str) -> Version:
+    """The version that `name` (the latest) or `name@number` means; ConfigError if there is none."""
+    from storage.errors import NotFoundError
+
+    match = REFERENCE.fullmatch(reference)
+    if match is None:
+        refuse("--dataset", "must be NAME or NAME@NUMBER", reference)
+    name, number = match["name"], match["number"]
+    try:
+        found = get_version(store, name, int(number)) if number else latest_version(store, name)
+    except NotFoundError:
+        found = None
+    if found is None:
+        there = ", ".join(dataset_names(store)) or "none yet; run `tilewright prepare`"
+        refuse("--dataset", f"no such dataset version in {store.url}; datasets: {there}", reference)
+    return found
+
+
+def dataset_names(store: Store) -> list[str]:
+    """The names of the datasets in a store."""
+    parts = (Path(path).parts for path in store.list("datasets"))
+    return sorted({part[1] for part in parts if len(part) > 2})
+
+
+def _only_dataset(store: Store) -> str:
+    names = dataset_names(store)
+    if len(names) != 1:
+        there = ", ".join(names) or "none yet; run `tilewright prepare`"
+        refuse("--dataset", f"must name one of the store's datasets: {there}")
+    return names[0]
+
+
+def sample_rows(store: Store, version: Version) -> Iterator[dict[str, Any]]:
+    """The rows of a version as the command-line contract lists them."""
+    for batch in read_rows(store, version).to_batches(max_chunksize=ROWS_AT_A_TIME):
+        for row in batch.to_pylist():
+            yield as_json(row)
+
+
+def as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """One manifest row as one sample of `show --jsonl`."""
+    return {
+        **{key: row[key].hex() for key in ("row_id", "sample_id", "source_id")},
+        **{key: row[key] for key in ("path", "concept", "kind", "scale")},
+        "rect": [row["left"], row["top"], row["width"], row["height"]],
+        "resized": [row["resized_width"], row["resized_height"]],
+        "bucket": [row["bucket_width"], row["bucket_height"]],
+        "epoch": row["phase"],
+        **{key: row[key] for key in ("variation", "prompts", "prompt_origin", "context")},
+        **{key: row[key] for key in ("loss_weight", "repeats")},
+        "latent": _item(row["latent_stage"], row["latent_shard"], row, "latent_"),
+        "text": [
+            {
+                "prompt": text["prompt"],
+                "encoder": text["encoder"],
+                **_item(text["stage"], text["shard"], text),
+            }
+            for text in row["texts"]
+        ],
+    }
+
+
+def _item(stage: str, shard: str, row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Where an item's bytes are; the shard as a path inside the store."""
+    return {
+        "shard": f"{stage}/shards/{shard}.safetensors",
+        "offset": row[f"{prefix}offset"],
+        "nbytes": row[f"{prefix}nbytes"],
+    }

@@ -1,0 +1,28 @@
+"""The flow that turns folders of images into a dataset version."""
+
+import time
+from typing import Any
+
+from prefect import flow
+
+from tasks.config.loading import load_config
+from tasks.pipeline.task import one_partition_at_a_time, prepare, summary
+
+
+@flow(
+    name="prepare-dataset",
+    task_runner=one_partition_at_a_time(),
+    persist_result=False,
+    validate_parameters=True,
+)
+def prepare_dataset(config_file: str, overrides: str = "") -> dict[str, Any]:
+    """Scan, prompts, crops, text and latents, then a dataset version if anything changed.
+
+    Args:
+        config_file: The TOML file of the run.
+        overrides: Lines of `a.b=c` that go over the file's settings.
+    """
+    started = time.monotonic()
+    config = load_config(config_file, overrides.splitlines())
+    version, refs = prepare(config)
+    return summary(version, refs, time.monotonic() - started)

@@ -1,0 +1,62 @@
+"""The summaries of commands, for people: tables and locations on standard error."""
+
+from typing import Any
+
+from rich.table import Table
+
+from flows.outcome import say, stderr
+
+COUNTS = ("wanted", "reused", "computed", "new", "changed", "removed", "rejected")
+MAX_REASONS = 4
+
+
+def show_stages(summary: dict[str, Any]) -> None:
+    """The stage table and the dataset of `plan` and `prepare`."""
+    table = Table("stage", *COUNTS, "why", box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    for name, stage in summary["stages"].items():
+        about = "" if stage.get("exact", True) else "at most"
+        counts = [f"{stage.get(key, 0):,}" for key in COUNTS]
+        table.add_row(name, *counts, ", ".join(filter(None, [about, reasons(stage)])))
+    stderr.print(table, soft_wrap=False)
+    show_dataset(summary["dataset"])
+    say(f"took {summary['seconds']:.1f} s")
+
+
+def reasons(stage: dict[str, Any]) -> str:
+    """Why a stage has work, the most frequent reasons first."""
+    found = sorted(stage.get("reasons", {}).items(), key=lambda item: -item[1])
+    told = [f"{count:,} {reason}" for reason, count in found[:MAX_REASONS]]
+    more = len(found) - MAX_REASONS
+    return "; ".join([*told, f"{more} more reasons"] if more > 0 else told)
+
+
+def show_dataset(dataset: dict[str, Any]) -> None:
+    """Name, version, size and place of a dataset."""
+    version = f"@{dataset['version']}" if dataset.get("version") else " (no version yet)"
+    samples = f", {dataset['num_samples']:,} samples" if dataset.get("num_samples") else ""
+    where = f", {dataset['uri']}" if dataset.get("uri") else ""
+    say(f"dataset {dataset['name']}{version}{samples}{where}")
+
+
+def show_training(summary: dict[str, Any]) -> None:
+    """What a training run made and where it is."""
+    if "stages" in summary:
+        show_stages(summary)
+    resumed = f", resumed from {summary['resumed_from']}" if summary.get("resumed_from") else ""
+    say(f"run {summary['run_id']}: {summary['steps']:,} steps, {summary['epochs']} epochs{resumed}")
+    if losses := summary.get("losses"):
+        say(f"loss {losses[0]:.4g} -> {losses[-1]:.4g}")
+    for kind in ("outputs", "samples", "backups"):
+        for uri in summary.get(kind, []):
+            say(f"{kind.removesuffix('s'):<12}{uri}")
+    if summary.get("tensorboard"):
+        say(f"{'tensorboard':<12}{summary['tensorboard']}")
+    say(f"took {summary['seconds']:.1f} s")
+
+
+def show_images(summary: dict[str, Any]) -> None:
+    """Where the sample images are."""
+    for uri in summary.get("samples", []):
+        say(f"sample      {uri}")

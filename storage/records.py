@@ -1,0 +1,135 @@
+"""The columns of everything the store keeps in Parquet."""
+
+import pyarrow as pa
+
+K = pa.binary(16)
+_WORD = pa.dictionary(pa.int32(), pa.string())
+
+# One row per item of a shard. `layout` is JSON [[field, dtype, shape, offset in the item], ...].
+INDEX = pa.schema(
+    [
+        ("key", K),
+        ("offset", pa.int64()),  # absolute, in bytes of the shard file
+        ("nbytes", pa.int64()),
+        ("layout", _WORD),
+        ("xxh3", pa.uint64()),
+    ]
+)
+
+# Where an item is: what reading it takes besides its stage.
+LOCATION = ("shard", "offset", "nbytes", "layout", "xxh3")
+
+HASH_CACHE = pa.schema(
+    [
+        ("kind", pa.string()),  # image | text | weights
+        ("path", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),  # 0 where an etag stands
+        ("ctime_ns", pa.int64()),
+        ("inode", pa.int64()),
+        ("etag", pa.string()),
+        ("hashed_at_ns", pa.int64()),
+        ("content_id", K),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("mode", pa.string()),
+        ("orientation", pa.int8()),
+        ("frames", pa.int32()),
+        ("error", pa.string()),
+    ]
+)
+
+PROMPTS = pa.schema(
+    [
+        ("key", K),
+        ("prompts", pa.list_(pa.string())),
+        ("origin", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+
+CROPS = pa.schema(
+    [
+        ("key", K),  # = view_id
+        ("luma_std", pa.float32()),
+        ("edge_share", pa.float32()),
+    ]
+)
+
+QUARANTINE = pa.schema(
+    [
+        ("key", K),
+        ("stage", pa.string()),
+        ("stage_id", pa.string()),
+        ("source_id", K),
+        ("path", pa.string()),
+        ("reason", pa.string()),
+        ("first_seen", pa.string()),  # ISO 8601, UTC
+        ("attempts", pa.int32()),
+    ]
+)
+
+# Items that a deep check found damaged: readers of the index leave them out from then on.
+DAMAGE = pa.schema([("key", K), ("shard", pa.string())])
+
+TEXT_ITEM = pa.struct(
+    [
+        ("prompt", pa.int16()),
+        ("encoder", pa.string()),
+        ("stage", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("nbytes", pa.int64()),
+        ("layout", pa.string()),
+        ("xxh3", pa.uint64()),
+    ]
+)
+
+# One row per row_id, sorted by it.
+DATASET = pa.schema(
+    [
+        ("row_id", K),
+        ("sample_id", K),
+        ("source_id", K),
+        ("view_id", K),
+        ("concept", pa.string()),
+        ("path", pa.string()),
+        ("kind", pa.string()),  # full | detail | context
+        ("scale", pa.float32()),
+        # The rectangle: pixels of the resized image for tiles, of the source for full crops.
+        ("left", pa.int32()),
+        ("top", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("resized_width", pa.int32()),
+        ("resized_height", pa.int32()),
+        ("bucket_width", pa.int32()),
+        ("bucket_height", pa.int32()),
+        ("original_width", pa.int32()),
+        ("original_height", pa.int32()),
+        ("crop_left", pa.int32()),  # offset in resized pixels
+        ("crop_top", pa.int32()),
+        ("resolution_index", pa.int16()),
+        ("phase", pa.int16()),  # grid phase; null = every epoch
+        ("variation", pa.int16()),
+        ("split", pa.string()),
+        ("prompts", pa.list_(pa.string())),
+        ("prompt_origin", pa.string()),
+        ("context", pa.string()),
+        ("loss_weight", pa.float32()),
+        ("repeats", pa.float32()),
+        ("luma_std", pa.float32()),
+        ("edge_share", pa.float32()),
+        ("latent_stage", pa.string()),
+        ("latent_shard", pa.string()),
+        ("latent_offset", pa.int64()),
+        ("latent_nbytes", pa.int64()),
+        ("latent_layout", _WORD),
+        ("latent_xxh3", pa.uint64()),
+        ("texts", pa.list_(TEXT_ITEM)),
+    ]
+)
+
+# What an empty stage looks like.
+STAGE_SCHEMAS = {"prompts": PROMPTS, "crops": CROPS, "text": INDEX, "latents": INDEX}

@@ -1,0 +1,34 @@
+"""Tables named by their content: equal tables are stored once, under one path."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from storage.digest import hexkey
+from storage.fingerprint import table_digest
+from storage.segments import decode_parquet, encode_parquet
+from storage.store import Store
+
+
+def put_table(store: Store, folder: str, table: pa.Table) -> str:
+    """Store a table, unless it is there, and return its path `FOLDER/DIGEST.parquet`."""
+    path = f"{folder}/{hexkey(table_digest(table))}.parquet"
+    if not store.exists(path):
+        store.put_if_absent(path, encode_parquet(table))
+    return path
+
+
+def get_table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a stored table, or some of its columns in the order asked for.
+
+    Raises:
+        NotFoundError: there is no such table.
+        CorruptError: the file is damaged.
+        ValueError: a column that it lacks.
+    """
+    table = decode_parquet(store.read_bytes(path), store.uri(path), columns).table
+    if columns is None:
+        return table
+    if unknown := sorted(set(columns) - set(table.column_names)):
+        raise ValueError(f"{store.uri(path)} has no columns {unknown}")
+    return table.select(list(columns))

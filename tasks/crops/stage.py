@@ -1,0 +1,211 @@
+"""Crops: the views of every source, each measured on the pixels that will be trained.
+
+Thresholds are applied to the stored measurements when the manifest is made, so changing one
+decodes nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.digest import digest_json, hexkey
+from storage.records import CROPS, K
+from storage.shards import RecordWriter
+from tasks.config.models import Concept
+from tasks.crops.layout import Placed, concept_layout, place_views
+from tasks.families import get_family
+from tasks.files.reading import SourceChangedError, num_threads, read_source, thread_map
+from tasks.imaging.blank import is_blank, measure
+from tasks.imaging.decode import DECODER, IMAGING_VERSION, ImageError, decode
+from tasks.imaging.jobs import SourceJob, source_jobs
+from tasks.imaging.views import cut_views, view_id
+from tasks.stage import (
+    Checked,
+    Context,
+    Rejection,
+    Report,
+    Stage,
+    Tables,
+    Wanted,
+    as_array,
+    compare,
+    with_columns,
+)
+
+VERSION = 1
+GEOMETRY = pa.schema(
+    [
+        ("key", K),
+        ("logical", pa.string()),
+        ("group", pa.string()),
+        ("concept", pa.string()),
+        ("path", pa.string()),
+        ("source_id", K),
+        ("kind", pa.string()),
+        ("scale", pa.float32()),
+    ]
+    + [
+        (name, pa.int32())
+        for name in (
+            *("left", "top", "width", "height", "resized_width", "resized_height"),
+            *("bucket_width", "bucket_height", "original_width", "original_height"),
+            *("crop_left", "crop_top"),
+        )
+    ]
+    + [("resolution_index", pa.int16()), ("phase", pa.int16())]
+)
+
+
+def wanted(context: Context, upstream: Tables) -> Wanted:
+    """One item per view of a source; equal files of one concept are one source."""
+    config = context.config
+    family = get_family(config.model.family)
+    layouts = {
+        concept.name: concept_layout(config, concept, family.size_multiple)
+        for concept in config.concepts
+        if concept.enabled
+    }
+    columns: dict[str, list[Any]] = {name: [] for name in GEOMETRY.names}
+    seen: set[tuple[str, bytes]] = set()
+    names = ["concept", "path", "source_id", "width", "height"]
+    sources = upstream["prompts"].select(names).to_pydict()
+    for concept, path, source_id, width, height in zip(*sources.values(), strict=True):
+        if (concept, source_id) in seen:
+            continue
+        seen.add((concept, source_id))
+        for placed in place_views(layouts[concept], source_id, width, height):
+            for name, value in _geometry(concept, path, source_id, placed, (width, height)):
+                columns[name].append(value)
+    facts = {
+        "stage": "crops",
+        "version": VERSION,
+        "imaging_version": IMAGING_VERSION,
+        "decoder": DECODER,
+    }
+    stage_id = hexkey(digest_json("stage", facts))
+    return Wanted(stage_id, pa.table(columns, schema=GEOMETRY), {stage_id: facts})
+
+
+def check(context: Context, wanted: Wanted) -> Checked:
+    """Views measured before are not decoded again; a source that cannot be decoded is bad."""
+    rejected = context.rejected("crops", wanted.stage_id)["source_id"]
+    bad = wanted.table.filter(pc.is_in(wanted.table["source_id"], as_array(rejected)))
+    checked = compare(
+        context,
+        "crops",
+        wanted,
+        committed=context.committed("crops", wanted.stage_id, ["key"]),
+        bad_keys=bad["key"],
+        changed_reason="the source or its geometry changed",
+    )
+    sources = pc.count_distinct(bad["source_id"]).as_py()
+    return replace(checked, counts=replace(checked.counts, rejected=sources))
+
+
+def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) -> None:
+    """Decodes each source once, cuts its missing views and measures them."""
+    data = context.config.data
+
+    def measured(job: SourceJob) -> tuple[SourceJob, list[dict[str, Any]], str | None]:
+        try:
+            image = decode(read_source(job.path, job.source_id), max_pixels=data.max_pixels)
+        except SourceChangedError:
+            return job, [], None
+        except ImageError as error:
+            return job, [], str(error)
+        rows = []
+        for view, pixels in cut_views(image, list(job.views)):
+            std, edges = measure(pixels)
+            rows.append({"key": job.views[view], "luma_std": std, "edge_share": edges})
+        return job, rows, None
+
+    flush_seconds = context.config.store.flush_seconds
+    with RecordWriter(
+        context.store, "crops", wanted.stage_id, CROPS, flush_seconds=flush_seconds
+    ) as writer:
+        for job, rows, reason in thread_map(
+            measured, source_jobs(missing), num_threads(data.threads)
+        ):
+            for row in rows:
+                writer.add(row)
+            if reason is not None:
+                bad = Rejection(job.source_id, job.source_id, job.path, reason)
+                context.reject("crops", wanted.stage_id, [bad])
+            report(len(job.views))
+
+
+def manifest(context: Context, checked: Checked) -> pa.Table:
+    """The views with their measurements, and `dropped`: why a tile is not trained, or null.
+
+    `certain` is false where the pixels have not been seen and a threshold may still drop the tile.
+    """
+    measured = context.committed("crops", checked.wanted.stage_id)
+    table = checked.wanted.table
+    at = pc.index_in(table["key"], as_array(measured["key"]))
+    names = ("luma_std", "edge_share")
+    table = with_columns(table, **{name: measured[name].take(as_array(at)) for name in names})
+    if not context.dry_run:
+        table = table.filter(pc.is_valid(table["luma_std"]))
+    elif checked.bad.num_rows:
+        table = table.filter(pc.invert(pc.is_in(table["key"], as_array(checked.bad["key"]))))
+    concepts = {concept.name: concept for concept in context.config.concepts}
+    verdicts = list(_verdicts(table, concepts))
+    return with_columns(
+        table,
+        dropped=pa.array([reason for reason, _ in verdicts], pa.string()),
+        certain=pa.array([certain for _, certain in verdicts], pa.bool_()),
+    )
+
+
+def _verdicts(table: pa.Table, concepts: dict[str, Concept]) -> Iterator[tuple[str | None, bool]]:
+    columns = table.select(["concept", "kind", "luma_std", "edge_share"]).to_pydict().values()
+    for concept, kind, std, edges in zip(*columns, strict=True):
+        crops = concepts[concept].image.detail_crops
+        tested = kind != "full" and (crops.blank_std_threshold or crops.blank_edge_threshold)
+        if not tested or std is None:
+            yield None, not tested
+        else:
+            limits = (crops.blank_std_threshold, crops.blank_edge_threshold)
+            yield is_blank(std, edges, *limits), True
+
+
+def _geometry(
+    concept: str, path: str, source_id: bytes, placed: Placed, size: tuple[int, int]
+) -> Iterator[tuple[str, Any]]:
+    view = placed.view
+    where = f"{view.kind}|{placed.resolution_index}"
+    if view.kind != "full":
+        where += f"|{view.scale:g}|{view.rect[0]},{view.rect[1]}"
+    values = (
+        view_id(source_id, view),
+        f"{concept}|{path}|{where}",
+        path,
+        concept,
+        path,
+        source_id,
+        view.kind,
+        view.scale,
+        *view.rect,
+        *view.resized,
+        *view.target,
+        *size,
+        placed.crop_left,
+        placed.crop_top,
+        placed.resolution_index,
+        None,
+    )
+    return zip(GEOMETRY.names, values, strict=True)
+
+
+STAGE = Stage(
+    name="crops",
+    after=("prompts",),
+    wanted=wanted,
+    check=check,
+    work=work,
+    manifest=manifest,
+    partition_items=500,
+)

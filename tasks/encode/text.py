@@ -1,0 +1,189 @@
+"""Text: what each text encoder makes of each prompt, stored once per prompt and encoder."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.digest import digest, digest_json, hexkey
+from storage.records import LOCATION, K
+from storage.shards import ShardWriter
+from tasks.config.models import Config
+from tasks.encode.devices import batch_size, encode_device, torch_dtype
+from tasks.encode.weights import model_source, weights_digest
+from tasks.encode.workers import batched
+from tasks.families import get_family
+from tasks.families.base import TextEncoder
+from tasks.families.loading import load_component
+from tasks.imaging.views import sample_id
+from tasks.stage import (
+    Checked,
+    Context,
+    Report,
+    Stage,
+    Tables,
+    Wanted,
+    as_array,
+    compare,
+    with_columns,
+)
+from tasks.wording.resolve import resolve_prompts
+
+VERSION = 1
+UNCONDITIONAL = ""
+"""The empty prompt is always encoded: caption drop-out and guidance need it."""
+COLUMNS = pa.schema(
+    [
+        ("key", K),
+        ("logical", pa.string()),
+        ("group", pa.string()),
+        ("encoder", pa.string()),
+        ("encoder_stage_id", pa.string()),
+        ("prompt", pa.string()),
+        ("certain", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class EncoderStage:
+    """One text encoder with its own stage_id, so that training one leaves the others' caches."""
+
+    encoder: TextEncoder
+    stage_id: str
+    facts: dict[str, Any]
+
+
+def wanted(context: Context, upstream: Tables) -> Wanted:
+    """One item per distinct prompt and text encoder."""
+    owners = prompt_owners(upstream, context.config.data.seed)
+    stages = encoder_stages(context)
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS.names}
+    for stage in stages:
+        name = stage.encoder.name
+        for prompt, (owner, certain) in owners.items():
+            row = (
+                digest("text", stage.stage_id, prompt),
+                f"{name}|{owner}",
+                name,
+                name,
+                stage.stage_id,
+                prompt,
+                certain,
+            )
+            for column, value in zip(COLUMNS.names, row, strict=True):
+                columns[column].append(value)
+    facts = {stage.stage_id: stage.facts for stage in stages}
+    stage_id = hexkey(digest_json("stage", sorted(facts)))
+    return Wanted(stage_id, pa.table(columns, schema=COLUMNS), facts)
+
+
+def prompt_owners(upstream: Tables, seed: int) -> dict[str, tuple[str, bool]]:
+    """Every distinct prompt with the first sample that has it, and whether one surely is kept."""
+    crops = upstream["crops"]
+    kept = crops.filter(pc.is_null(crops["dropped"]))
+    samples = pa.array([sample_id(view) for view in kept["key"].to_pylist()], K)
+    rows = resolve_prompts(with_columns(kept, key=samples), upstream["prompts"], seed)
+    owners: dict[str, tuple[str, bool]] = {UNCONDITIONAL: ("the empty prompt", True)}
+    columns = rows.select(["concept", "path", "prompts", "certain"]).to_pydict().values()
+    for concept, path, prompts, certain in zip(*columns, strict=True):
+        for number, prompt in enumerate(prompts):
+            owner, was_certain = owners.get(prompt, (f"{concept}|{path}|{number}", False))
+            owners[prompt] = (owner, was_certain or certain)
+    return owners
+
+
+def encoder_stages(context: Context) -> list[EncoderStage]:
+    """The text encoders of the model, each with the id of everything that changes its output."""
+    family = get_family(context.config.model.family)
+    source = model_source(context, family)
+    stages = []
+    for encoder in family.text_encoders:
+        facts = {
+            "stage": "text",
+            "version": VERSION,
+            "encoder": encoder.name,
+            "weights": weights_digest(context, source, (encoder.model, encoder.tokenizer)),
+            "max_tokens": encoder.max_tokens,
+            "layer_skip": encoder.layer_skip,
+            "dtype": context.config.data.encode_dtype,
+        }
+        stages.append(EncoderStage(encoder, hexkey(digest_json("stage", facts)), facts))
+    return stages
+
+
+def check(context: Context, wanted: Wanted) -> Checked:
+    """Prompts encoded before, for whatever image, are not encoded again."""
+    checked = compare(
+        context,
+        "text",
+        wanted,
+        committed=_committed(context, wanted, ["key"]),
+        bad_keys=pa.array([], K),
+        changed_reason="the prompt changed",
+    )
+    exact = bool(pc.all(checked.missing["certain"], min_count=0).as_py())
+    return replace(checked, counts=replace(checked.counts, exact=exact))
+
+
+def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) -> None:
+    """Encodes prompts with one text encoder after the other."""
+    for encoder in get_family(context.config.model.family).text_encoders:
+        rows = missing.filter(pc.equal(missing["encoder"], encoder.name))
+        if rows.num_rows:
+            _encode(context, encoder, rows, report)
+
+
+def manifest(context: Context, checked: Checked) -> pa.Table:
+    """The prompts with where their embeddings are."""
+    table = checked.wanted.table
+    items = _committed(context, checked.wanted)
+    at = as_array(pc.index_in(table["key"], as_array(items["key"])))
+    table = with_columns(table, **{name: items[name].take(at) for name in LOCATION})
+    return table if context.dry_run else table.filter(pc.is_valid(table["offset"]))
+
+
+def _encode(context: Context, encoder: TextEncoder, rows: pa.Table, report: Report) -> None:
+    data = context.config.data
+    device = encode_device()
+    tokenizer, model = _load(context.config, context, encoder, device)
+    stage_id = rows["encoder_stage_id"][0].as_py()
+    with ShardWriter(
+        context.store, "text", stage_id, flush_seconds=context.config.store.flush_seconds
+    ) as writer:
+        for batch in batched(_pairs(rows), batch_size(data.encode_batch_size, device)):
+            prompts = [prompt for _, prompt in batch]
+            fields = encoder.encode(model, tokenizer, prompts, encoder.layer_skip)
+            for number, (key, _) in enumerate(batch):
+                writer.add(key, {name: fields[name][number].cpu() for name in encoder.fields})
+                report(1)
+
+
+def _load(config: Config, context: Context, encoder: TextEncoder, device: Any) -> tuple[Any, Any]:
+    family = get_family(config.model.family)
+    source = model_source(context, family)
+    dtype = torch_dtype(config.data.encode_dtype)
+    tokenizer = load_component(source, family, encoder.tokenizer, dtype, device)
+    return tokenizer, load_component(source, family, encoder.model, dtype, device)
+
+
+def _pairs(rows: pa.Table) -> Iterator[tuple[bytes, str]]:
+    return zip(rows["key"].to_pylist(), rows["prompt"].to_pylist(), strict=True)
+
+
+def _committed(context: Context, wanted: Wanted, columns: list[str] | None = None) -> pa.Table:
+    tables = [context.committed("text", stage_id, columns) for stage_id in wanted.facts]
+    return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+
+
+STAGE = Stage(
+    name="text",
+    after=("prompts", "crops"),
+    wanted=wanted,
+    check=check,
+    work=work,
+    manifest=manifest,
+    partition_items=5000,
+)

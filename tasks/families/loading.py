@@ -1,0 +1,203 @@
+"""Load a model's components or its whole pipeline from whatever the base model is."""
+
+import importlib
+import json
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.families.base import Family
+from tasks.families.digests import component_digest, weight_files
+from tasks.families.sources import (
+    PIPELINE_FILE,
+    ModelSource,
+    read_backup,
+    read_config,
+    resolve_model,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "ModelSource",
+    "component_digest",
+    "load_component",
+    "load_pipeline",
+    "read_config",
+    "resolve_model",
+]
+
+_LIBRARIES = ("diffusers", "transformers")
+_NEVER = ("safety_checker", "feature_extractor", "image_encoder")
+
+
+def load_component(
+    source: ModelSource,
+    family: Family,
+    component: str,
+    dtype: "torch.dtype",
+    device: "torch.device | str" = "cpu",
+) -> Any:
+    """A module in eval mode (frozen), a tokenizer or a scheduler, by its subfolder name."""
+    if source.base is not None:
+        loaded = load_component(source.base, family, component, dtype, device)
+        if component == family.denoiser:
+            _apply_backup(source, loaded)
+        return loaded
+    loader = _load_from_file if source.kind == "single_file" else _load_from_folder
+    if component not in family.single_file_prefixes:
+        # Tokenizers and schedulers always come from the config folder.
+        return _class_of(source, component).from_pretrained(
+            source.folder, subfolder=component, local_files_only=True
+        )
+    with _quiet(), _no_code(source.path):
+        module = loader(source, family, component, dtype)
+    return module.to(device).eval().requires_grad_(False)
+
+
+def load_pipeline(source: ModelSource, family: Family, dtype: "torch.dtype") -> Any:
+    """The stock diffusers pipeline on the CPU, without safety checker."""
+    import diffusers
+
+    names = [name for name in _pipeline_index(source) if name not in _NEVER]
+    parts = {name: load_component(source, family, name, dtype) for name in names}
+    pipeline_class = getattr(diffusers, family.pipeline)
+    absent = {name: None for name in _NEVER if name in _pipeline_index(source)}
+    # from_pretrained, not the constructor: the index also holds settings of the pipeline.
+    with _quiet():
+        return pipeline_class.from_pretrained(
+            source.folder, local_files_only=True, dtype=dtype, **absent, **parts
+        )
+
+
+def _load_from_folder(
+    source: ModelSource, family: Family, component: str, dtype: "torch.dtype"
+) -> Any:
+    chosen = weight_files(source.path / component)
+    return _class_of(source, component).from_pretrained(
+        source.path,
+        subfolder=component,
+        variant=chosen.variant,
+        use_safetensors=chosen.safetensors,
+        dtype=dtype,
+        local_files_only=True,
+    )
+
+
+def _load_from_file(
+    source: ModelSource, family: Family, component: str, dtype: "torch.dtype"
+) -> Any:
+    import diffusers
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+    others = {name: None for name in _pipeline_index(source) if name != component}
+    try:
+        pipeline = getattr(diffusers, family.pipeline).from_single_file(
+            str(source.path),
+            config=str(source.folder),
+            dtype=dtype,
+            local_files_only=True,
+            **others,
+        )
+    except SingleFileComponentError as error:
+        raise ValueError(_incomplete(source, component)) from error
+    module = getattr(pipeline, component)
+    # diffusers leaves text encoder tensors that it did not find without data.
+    if any(tensor.is_meta for tensor in module.state_dict().values()):
+        raise ValueError(_incomplete(source, component))
+    return module
+
+
+def _incomplete(source: ModelSource, component: str) -> str:
+    return (
+        f"{source.path}: the file lacks weights of {component!r}, as {source.folder / component} "
+        "describes it; is that the config of this model, and does the file hold the whole model?"
+    )
+
+
+def _pipeline_index(source: ModelSource) -> dict[str, tuple[str, str]]:
+    """Component name to (library, class) from model_index.json."""
+    path = source.folder / PIPELINE_FILE
+    index = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: (value[0], value[1])
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and value[1] is not None
+    }
+
+
+def _class_of(source: ModelSource, component: str) -> Any:
+    index = _pipeline_index(source)
+    if component not in index:
+        raise ValueError(
+            f"{source.folder}: this model has no {component!r}; it has: {', '.join(sorted(index))}"
+        )
+    library, name = index[component]
+    # A model folder is data: it must not be able to name a module of its own to import.
+    if library not in _LIBRARIES:
+        raise ValueError(
+            f"{source.folder / PIPELINE_FILE}: {component!r} is of library {library!r}; "
+            f"allowed: {', '.join(_LIBRARIES)}"
+        )
+    return getattr(importlib.import_module(library), name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no warnings of the libraries about files that we chose on purpose."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    levels = [(log, log.get_verbosity()) for log in (diffusers_logging, transformers_logging)]
+    for log, _ in levels:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, level in levels:
+            log.set_verbosity(level)
+            log.enable_progress_bar()
+
+
+@contextmanager
+def _no_code(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pickle.UnpicklingError, OSError) as error:
+        # diffusers hides the reason in the context of an OSError.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, pickle.UnpicklingError):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise ValueError(
+            f"{path}: this file holds more than weights and is not loaded, since that could run "
+            "code; convert it to .safetensors with a tool you trust"
+        ) from error
+
+
+def _apply_backup(source: ModelSource, module: Any) -> None:
+    """Put a backup's weights into the freshly loaded base denoiser, in place."""
+    import torch
+    from safetensors.torch import load_file
+
+    facts = read_backup(source)
+    if facts["kind"] == "full":
+        module.load_state_dict(load_file(source.path / "denoiser.safetensors"))
+        return
+    state = load_file(source.path / "adapter.safetensors")
+    scale = float(facts["alpha"]) / float(facts["rank"])
+    parameters = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, down in state.items():
+            if not name.endswith(".lora_A.weight"):
+                continue
+            up = state[name.replace(".lora_A.", ".lora_B.")]
+            weight = parameters[name.replace(".lora_A.", ".")]
+            # Shapes: up (out, rank[, 1, 1]), down (rank, in[, k, k]); convolutions are matrices.
+            delta = up.flatten(1).float() @ down.flatten(1).float()
+            weight += (scale * delta).reshape(weight.shape).to(weight)

@@ -1,0 +1,52 @@
+"""Pixels to latents, and the scaling between stored (unscaled) latents and what the model sees."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEFAULT_SCALING_FACTOR = 0.18215
+"""What diffusers assumes for VAE configs from before the field existed (SD 1.x)."""
+
+
+def encode_latents(vae: Any, pixels: "Tensor") -> "Tensor":
+    """Mean latents, unscaled float32 (B, C, h, w), of uint8 RGB `pixels` (B, 3, H, W).
+
+    Runs in the VAE's own data type, on its own device. Values may be non-finite in float16.
+    """
+    import torch
+
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
+        raise ValueError(
+            f"`pixels` must be uint8 of shape (B, 3, H, W), got {pixels.dtype} {pixels.shape}"
+        )
+    with torch.no_grad():
+        image = pixels.to(vae.device).float() / 127.5 - 1.0
+        distribution = vae.encode(image.to(vae.dtype)).latent_dist
+    mean: Tensor = distribution.mean.float()
+    return mean
+
+
+def scale_latents(config: Mapping[str, Any], latents: "Tensor") -> "Tensor":
+    """Stored latents to what the denoiser is trained on, by the VAE's config."""
+    mean, std, factor = _normalisation(config, latents)
+    scaled: Tensor = (latents - mean) * (factor / std)
+    return scaled
+
+
+def unscale_latents(config: Mapping[str, Any], latents: "Tensor") -> "Tensor":
+    """The inverse of `scale_latents`: what the VAE decodes."""
+    mean, std, factor = _normalisation(config, latents)
+    unscaled: Tensor = latents * (std / factor) + mean
+    return unscaled
+
+
+def _normalisation(config: Mapping[str, Any], like: "Tensor") -> tuple[Any, Any, float]:
+    # Some SDXL-type VAEs have statistics per channel, others one shift, most neither.
+    factor = config.get("scaling_factor") or DEFAULT_SCALING_FACTOR
+    if config.get("latents_mean") is None or config.get("latents_std") is None:
+        return config.get("shift_factor") or 0.0, 1.0, factor
+    mean = like.new_tensor(config["latents_mean"]).view(-1, 1, 1)  # (C, 1, 1)
+    std = like.new_tensor(config["latents_std"]).view(-1, 1, 1)
+    return mean, std, factor

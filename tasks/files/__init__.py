@@ -1,0 +1,1 @@
+"""Files: which there are, what is in them, and how their bytes are read."""

@@ -1,0 +1,1 @@
+"""The stages in their order: planned without Prefect, run as Prefect tasks."""

@@ -1,0 +1,39 @@
+"""Plan: what `prepare` would do and why, without Prefect and without writing anything."""
+
+import time
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.config.models import Config
+from tasks.pipeline.stages import STAGES
+from tasks.stage import Context, StageCounts
+
+
+def plan_pipeline(config: Config) -> dict[str, Any]:
+    """The object that `tilewright plan --json` prints; `computed` is what would be computed."""
+    started = time.monotonic()
+    context = Context(config, dry_run=True)
+    manifests: dict[str, pa.Table] = {}
+    counts: dict[str, StageCounts] = {}
+    for stage in STAGES:
+        checked = stage.check(context, stage.wanted(context, manifests))
+        manifests[stage.name] = stage.manifest(context, checked)
+        counts[stage.name] = checked.counts
+    latest = context.latest
+    return {
+        "dataset": {
+            "name": config.data.name,
+            "version": latest.number if latest else None,
+            "uri": latest.uri if latest else None,
+            "num_samples": manifests["latents"].num_rows,
+        },
+        "stages": stages_json(counts),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def stages_json(counts: dict[str, StageCounts]) -> dict[str, Any]:
+    """The counts of every stage; captions, which no stage makes yet, are all zero."""
+    names = ("scan", "prompts", "crops", "captions", "text", "latents")
+    return {name: counts.get(name, StageCounts()).as_json() for name in names}

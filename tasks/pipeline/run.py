@@ -1,0 +1,155 @@
+"""Run: the steps of one stage as plain functions over small records; `task.py` names and retries.
+
+A plan's tables live in the store while the stage runs, so that what crosses a task boundary is a
+path and a few counts.
+"""
+
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage import index, tables, versions
+from storage.naming import new_name
+from tasks import progress
+from tasks.config.models import Config
+from tasks.dataset.assemble import assemble, extra_facts
+from tasks.dataset.settings import data_settings, settings_digest
+from tasks.pipeline.stages import STAGES
+from tasks.stage import (
+    Checked,
+    Context,
+    Report,
+    Stage,
+    StageCounts,
+    StageRef,
+    Wanted,
+    as_array,
+    partition,
+)
+
+BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What is left to do of a stage: where its tables are, and the counts."""
+
+    stage: str
+    stage_id: str
+    facts: dict[str, dict[str, object]]
+    wanted: str
+    todo: str
+    num_partitions: int
+    counts: StageCounts
+
+
+def plan_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> StagePlan | StageRef:
+    """Holds a stage against the store: a ref when nothing is missing, else what must be done."""
+    stage, context = BY_NAME[name], Context(config)
+    manifests = {
+        above: tables.get_table(context.store, ref.manifest) for above, ref in upstream.items()
+    }
+    checked = stage.check(context, stage.wanted(context, manifests))
+    if not checked.missing.num_rows:
+        return _ref(context, stage, checked, checked.counts)
+    for stage_id, facts in checked.wanted.facts.items():
+        index.write_stage_json(context.store, name, stage_id, dict(facts))
+    todo = partition(checked.missing, stage.partition_items)
+    folder = f"tmp/plans/{new_name()}"
+    return StagePlan(
+        stage=name,
+        stage_id=checked.wanted.stage_id,
+        facts={key: dict(value) for key, value in checked.wanted.facts.items()},
+        wanted=tables.put_table(context.store, folder, checked.wanted.table),
+        todo=tables.put_table(context.store, folder, todo),
+        num_partitions=1 + pc.max(todo["partition"]).as_py(),
+        counts=checked.counts,
+    )
+
+
+def work_partition(config: Config, plan: StagePlan, number: int) -> int:
+    """Makes what is still missing of one partition (a retry finds what was committed before)."""
+    stage = BY_NAME[plan.stage]
+    context = Context(config)
+    todo = tables.get_table(context.store, plan.todo)
+    rows = todo.filter(pc.equal(todo["partition"], number)).drop_columns(["partition"])
+    before = pc.sum(pc.less(todo["partition"], number)).as_py() or 0
+    report = _counter(plan.stage, done=before, total=todo.num_rows)
+    wanted = Wanted(plan.stage_id, rows, plan.facts)
+    left = rows if context.refreshes(plan.stage) else stage.check(context, wanted).missing
+    report(rows.num_rows - left.num_rows)
+    if left.num_rows:
+        stage.work(context, wanted, left, report)
+    num_left: int = left.num_rows
+    return num_left
+
+
+def seal_stage(config: Config, plan: StagePlan) -> StageRef:
+    """Checks that every wanted item is committed or rejected with a reason; writes the manifest.
+
+    Items of sources that vanished or changed during the run are neither: they are counted as
+    rejected, and the next run makes them.
+    """
+    stage = BY_NAME[plan.stage]
+    context = Context(config.model_copy(update={"refresh": (), "deep": False}))
+    wanted = Wanted(plan.stage_id, tables.get_table(context.store, plan.wanted), plan.facts)
+    checked = stage.check(context, wanted)
+    lost = checked.missing
+    lost_sources = pc.count_distinct(lost["group"]).as_py()
+    wanted_now = checked.counts.wanted - lost.num_rows
+    counts = replace(
+        plan.counts,
+        wanted=wanted_now,
+        computed=plan.counts.computed - (plan.counts.wanted - wanted_now),
+        rejected=checked.counts.rejected + lost_sources,
+        exact=True,
+    )
+    ref = _ref(context, stage, checked, counts)
+    for path in (plan.wanted, plan.todo):
+        context.store.delete(path)
+    return ref
+
+
+def make_version(config: Config, refs: dict[str, StageRef]) -> tuple[versions.Version, bool]:
+    """The dataset version that the manifests give, and whether it is new.
+
+    Raises:
+        ValueError: it would have no samples.
+    """
+    context = Context(config)
+    manifests = {name: tables.get_table(context.store, ref.manifest) for name, ref in refs.items()}
+    rows = assemble(config, {name: ref.stage_id for name, ref in refs.items()}, manifests)
+    if not rows.num_rows:
+        raise ValueError(
+            f"dataset {config.data.name!r} would have no samples: every image was rejected or "
+            "every tile dropped; `tilewright plan` shows where they went"
+        )
+    return versions.commit_version(
+        context.store,
+        config.data.name,
+        rows,
+        stages={name: ref.as_json() for name, ref in refs.items()},
+        config={"digest": settings_digest(config), **data_settings(config)},
+        extra=extra_facts(config, manifests),
+    )
+
+
+def _counter(stage: str, done: int, total: int) -> Report:
+    def add(num_items: int) -> None:
+        nonlocal done
+        done += num_items
+        progress.report(stage, done, total)
+
+    return add
+
+
+def _ref(context: Context, stage: Stage, checked: Checked, counts: StageCounts) -> StageRef:
+    table: pa.Table = stage.manifest(context, checked)
+    return StageRef(
+        stage=stage.name,
+        stage_id=checked.wanted.stage_id,
+        manifest=tables.put_table(context.store, f"stages/{stage.name}/manifests", table),
+        num_items=len(pc.unique(as_array(table["key"]))),
+        counts=counts,
+    )

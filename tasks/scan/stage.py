@@ -1,0 +1,138 @@
+"""Scan: every image of every concept, known by the hash of its bytes and measured by its header."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.digest import digest, digest_json, hexkey
+from storage.hashcache import append_hash_cache
+from tasks.config.models import Concept
+from tasks.files.hashing import hash_files, look_up, stat_key, stat_table, trusted
+from tasks.files.listing import FileStat, is_image, list_files
+from tasks.files.reading import num_threads
+from tasks.imaging.decode import ImageError, probe
+from tasks.stage import (
+    Checked,
+    Context,
+    Rejection,
+    Report,
+    Stage,
+    Tables,
+    Wanted,
+    compare,
+    with_columns,
+)
+
+VERSION = 1
+FLUSH_ITEMS = 4096
+HEADER = ("width", "height", "format", "mode", "orientation", "frames")
+
+
+def wanted(context: Context, upstream: Tables) -> Wanted:
+    """One item per image file of an enabled concept; its key is its stat."""
+    tables = [_concept_files(concept) for concept in context.config.concepts if concept.enabled]
+    table = pa.concat_tables(tables)
+    table = with_columns(table, key=stat_key(table), logical=table["path"], group=table["path"])
+    facts = {"stage": "scan", "version": VERSION}
+    stage_id = hexkey(digest_json("stage", facts))
+    return Wanted(stage_id, table, {stage_id: facts})
+
+
+def check(context: Context, wanted: Wanted) -> Checked:
+    """Files whose stat is in the hash cache need not be read."""
+    cached = look_up(wanted.table, trusted(context.hash_cache("image")))
+    known = wanted.table.filter(pc.is_valid(cached["hashed_at_ns"]))
+    bad = wanted.table.filter(pc.is_valid(cached["error"]))
+    return compare(
+        context,
+        "scan",
+        wanted,
+        committed=known,
+        bad_keys=bad["key"],
+        changed_reason="the file changed",
+    )
+
+
+def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) -> None:
+    """Hashes files, reads their headers, and appends what was found to the hash cache."""
+    rows = []
+    for row in _hash(context, missing, settle=True):
+        rows.append(row)
+        report(1)
+        if len(rows) >= FLUSH_ITEMS:
+            _commit(context, wanted, rows)
+            rows = []
+    _commit(context, wanted, rows)
+
+
+def manifest(context: Context, checked: Checked) -> pa.Table:
+    """The good sources: concept, path, source_id, size and format, and their sidecar's stat."""
+    table = checked.wanted.table
+    rows = trusted(context.hash_cache("image"))
+    if context.dry_run and checked.missing.num_rows:
+        ahead = list(_hash(context, checked.missing, settle=False))
+        rows = pa.concat_tables([rows, pa.Table.from_pylist(ahead, schema=rows.schema)])
+    found = look_up(table, rows)
+    good = pc.and_(pc.is_valid(found["content_id"]), pc.is_null(found["error"]))
+    header = {name: found[name] for name in HEADER}
+    return with_columns(table, source_id=found["content_id"], **header).filter(good)
+
+
+def _concept_files(concept: Concept) -> pa.Table:
+    files = list_files(concept.path, recursive=concept.include_subdirectories)
+    images = [file for file in files if is_image(file.path)]
+    texts = {file.path: file for file in files if file.path.endswith(".txt")}
+    sidecars = [texts.get(_sidecar_path(image.path)) for image in images]
+    nothing = FileStat("", 0, 0, 0, 0, "")
+    beside = stat_table([sidecar or nothing for sidecar in sidecars])
+    return with_columns(
+        stat_table(images),
+        concept=pa.array([concept.name] * len(images), pa.string()),
+        **{f"sidecar_{name}": beside[name] for name in beside.column_names},
+    )
+
+
+def _sidecar_path(path: str) -> str:
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{name.rpartition('.')[0]}.txt"
+
+
+def _hash(context: Context, missing: pa.Table, *, settle: bool) -> Any:
+    data = context.config.data
+    files = [FileStat(**row) for row in missing.select(list(FileStat.__slots__)).to_pylist()]
+
+    def describe(content: bytes) -> dict[str, Any]:
+        try:
+            header = probe(content, max_pixels=data.max_pixels)
+        except ImageError as error:
+            return {"error": str(error)}
+        return {name: getattr(header, name) for name in HEADER}
+
+    return hash_files(files, "image", describe, threads=num_threads(data.threads), settle=settle)
+
+
+def _commit(context: Context, wanted: Wanted, rows: list[dict[str, Any]]) -> None:
+    append_hash_cache(context.store, rows)
+    rejections = [
+        Rejection(
+            key=row["content_id"] or digest("path", row["path"]),
+            source_id=row["content_id"],
+            path=row["path"],
+            reason=row["error"],
+        )
+        for row in rows
+        if row.get("error")
+    ]
+    context.reject("scan", wanted.stage_id, rejections)
+
+
+STAGE = Stage(
+    name="scan",
+    after=(),
+    wanted=wanted,
+    check=check,
+    work=work,
+    manifest=manifest,
+    partition_items=2000,
+)

@@ -1,0 +1,203 @@
+"""Backups: everything a run needs to go on exactly, in one folder that is whole or not there.
+
+A backup is built beside its final place, synced, and renamed there. `backup.json` is written last
+and lists every file with size and digest, so a damaged backup is recognised and passed over.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from storage.digest import digest_file, hexkey
+from tasks.families.sources import BACKUP_FILE
+from tasks.train.files import sync
+from tasks.train.state import Progress, Training
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+OPTIMIZER_TENSORS = "optimizer.safetensors"
+OPTIMIZER_VALUES = "optimizer.json"
+_SEPARATOR = "|"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupFacts:
+    """What a backup says about its run beside the counters; `read_facts` gives it back."""
+
+    kind: str
+    """lora or full."""
+    family: str
+    base: str
+    config_folder: str | None
+    rank: int | None
+    """Of a LoRA."""
+    alpha: float | None
+    dataset: str
+    dataset_digest: str
+    config_digest: str
+    world: int
+    step_size: int
+    batch_size: int
+    seed: int
+
+
+def write_backup(folder: Path, training: Training, facts: BackupFacts) -> Path:
+    """Writes a backup of the present step into `folder` and gives its path.
+
+    A backup of the same step that is there already is replaced.
+    """
+    final = folder / f"{training.progress.step:08}"
+    temporary = folder / f".writing-{final.name}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    _save_weights(temporary, training)
+    _save_optimizer(temporary, training)
+    files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}
+    content = {
+        "format": FORMAT,
+        **asdict(facts),
+        **asdict(training.progress),
+        "scaler": training.scaler.state_dict(),
+        "files": files,
+    }
+    (temporary / BACKUP_FILE).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    for path in temporary.iterdir():
+        sync(path)
+    sync(temporary)
+    _move_into_place(temporary, final)
+    return final
+
+
+def restore_backup(backup: Path, training: Training) -> None:
+    """Puts weights, optimizer, scaler and counters back; ValueError when they do not fit."""
+    from safetensors.torch import load_file
+
+    content = read_facts(backup)
+    training.method.restore(training.denoiser, load_file(backup / training.method.weights_file))
+    values = json.loads((backup / OPTIMIZER_VALUES).read_text(encoding="utf-8"))
+    tensors = load_file(backup / OPTIMIZER_TENSORS)
+    training.optimizer.load_state_dict(_unflatten(values, tensors))
+    if content["scaler"]:
+        training.scaler.load_state_dict(content["scaler"])
+    training.progress = Progress(
+        **{name: content[name] for name in ("step", "epoch", "step_in_epoch", "smoothed_loss")}
+    )
+
+
+def read_facts(backup: Path) -> dict[str, Any]:
+    """The content of backup.json."""
+    content: dict[str, Any] = json.loads((backup / BACKUP_FILE).read_text(encoding="utf-8"))
+    return content
+
+
+def find_damage(backup: Path) -> str | None:
+    """Why a backup cannot be used, or None when all its files are as they were written."""
+    try:
+        content = read_facts(backup)
+        if content["format"] != FORMAT:
+            return f"format {content['format']}, this version reads {FORMAT}"
+        for name, facts in content["files"].items():
+            if _describe(backup / name) != facts:
+                return f"{name} is not as it was written"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def newest_backup(
+    folder: Path, on_damage: Callable[[str], None] = lambda text: None
+) -> Path | None:
+    """The newest valid backup in `folder`; damaged ones are passed over and told `on_damage`."""
+    for backup in reversed(list_backups(folder)):
+        damage = find_damage(backup)
+        if damage is None:
+            return backup
+        on_damage(f"backup {backup} is damaged and was passed over: {damage}")
+    return None
+
+
+def list_backups(folder: Path) -> list[Path]:
+    """The backups in `folder` by step, oldest first, valid or not; never half-written ones."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
+
+
+def keep_newest(folder: Path, keep: int) -> None:
+    """Deletes backups older than the newest `keep` complete ones, and our half-written leftovers.
+
+    Only folders that hold a backup.json of ours are deleted, and never a file of anybody else.
+    """
+    complete = [path for path in list_backups(folder) if (path / BACKUP_FILE).is_file()]
+    for path in complete[: max(len(complete) - keep, 0)]:
+        # backup.json goes first: what is left of an interrupted deletion is no backup.
+        names = [BACKUP_FILE, *read_facts(path)["files"]]
+        for name in names:
+            (path / name).unlink(missing_ok=True)
+        if not any(path.iterdir()):
+            path.rmdir()
+    for leftover in (*folder.glob(".writing-*"), *folder.glob(".replaced-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _save_weights(folder: Path, training: Training) -> None:
+    from safetensors.torch import save_file
+
+    weights = training.method.state(training.denoiser)
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    save_file(contiguous, folder / training.method.weights_file)
+
+
+def _save_optimizer(folder: Path, training: Training) -> None:
+    """The optimizer's state as tensors and plain values: no pickle is ever written or read."""
+    from safetensors.torch import save_file
+
+    values, tensors = _flatten(training.optimizer.state_dict())
+    save_file(tensors, folder / OPTIMIZER_TENSORS)
+    (folder / OPTIMIZER_VALUES).write_text(json.dumps(values), encoding="utf-8")
+
+
+def _flatten(state: Mapping[str, Any]) -> "tuple[dict[str, Any], dict[str, Tensor]]":
+    """An optimizer's state dict as JSON values and named tensors (`<parameter>|<name>`)."""
+    from torch import Tensor
+
+    values: dict[str, dict[str, Any]] = {}
+    tensors: dict[str, Tensor] = {}
+    for parameter, entries in state["state"].items():
+        values[str(parameter)] = {}
+        for name, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{parameter}{_SEPARATOR}{name}"] = value.detach().contiguous()
+            else:
+                values[str(parameter)][name] = value
+    return {"param_groups": state["param_groups"], "state": values}, tensors
+
+
+def _unflatten(values: Mapping[str, Any], tensors: "Mapping[str, Tensor]") -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {int(p): dict(v) for p, v in values["state"].items()}
+    for key, tensor in tensors.items():
+        parameter, name = key.split(_SEPARATOR, 1)
+        state[int(parameter)][name] = tensor
+    return {"param_groups": values["param_groups"], "state": state}
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "blake3": hexkey(digest_file(file))}
+
+
+def _move_into_place(temporary: Path, final: Path) -> None:
+    if final.exists():
+        replaced = final.with_name(f".replaced-{final.name}-{os.getpid()}")
+        final.rename(replaced)
+        temporary.rename(final)
+        shutil.rmtree(replaced)
+    else:
+        temporary.rename(final)
+    sync(final.parent)

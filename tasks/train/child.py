@@ -1,0 +1,130 @@
+"""One rank of a training: python -m tasks.train.child SPEC.json, started by torch's launcher."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from tasks.train.processes import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    end_with_parent,
+    hold_workspace,
+    watch_stop_signals,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.train.events import EventLog
+    from tasks.train.loop import Ending
+    from tasks.train.setup import Run
+    from tasks.train.spec import TrainSpec
+
+COLLECTIVE_MINUTES = 120
+"""Other ranks wait this long for rank 0 to write a backup or draw samples."""
+
+
+def main(spec_path: Path) -> int:
+    """Trains and gives the exit status; what a person needs to know is in events and status."""
+    end_with_parent()
+    from tasks.train.spec import read_spec
+
+    spec = read_spec(spec_path)
+    stop = watch_stop_signals(spec.config.train.grace_seconds)
+    with hold_workspace(spec.workspace):
+        # torch and diffusers are imported from here on, with the signals already in good hands.
+        ending = _train(spec, stop)
+    return {"failed": EXIT_FAILED, "interrupted": EXIT_INTERRUPTED}.get(ending, 0)
+
+
+def _train(spec: "TrainSpec", stop: Event) -> str:
+    from storage.store import open_store
+    from tasks.train.precision import choose_device
+    from tasks.train.recorder import report_failure
+    from tasks.train.setup import prepare_run
+
+    log = _open_log(spec)
+    rank = int(os.environ["RANK"])
+    try:
+        device = choose_device(spec.config.train.device, int(os.environ["LOCAL_RANK"]))
+        with _process_group(device, spec.config.train.processes):
+            run = prepare_run(spec, open_store(spec.store, create=False), device, rank)
+            return _run_loop(run, log if rank == 0 else None, stop)
+    except ValueError as error:
+        if rank == 0:
+            report_failure(log, str(error))
+        sys.stderr.write(f"{error}\n")
+        return "failed"
+
+
+def _run_loop(run: "Run", log: "EventLog | None", stop: Event) -> "Ending":
+    from tasks.train.batches import step_batches
+    from tasks.train.loop import Hooks, train
+    from tasks.train.recorder import Recorder
+    from tasks.train.step import NonFiniteError
+
+    progress = run.training.progress
+    stop_at = run.spec.stop_after_steps and progress.step + run.spec.stop_after_steps
+    recorder = None if log is None else Recorder(run, log, stop)
+    if recorder is None:
+        hooks = Hooks(
+            on_step=lambda report: None,
+            on_backup=lambda: None,
+            on_sample=lambda: None,
+            should_stop=stop.is_set,
+        )
+    else:
+        recorder.start()
+        hooks = recorder.hooks()
+    with closing(step_batches(run.source, progress.epoch, progress.step_in_epoch)) as steps:
+        try:
+            ending = train(run.training, steps, hooks, stop_at)
+        except NonFiniteError as error:
+            names = ", ".join(run.source.rows.name(row) for row in error.rows) or "unknown"
+            raise ValueError(
+                f"step {run.training.progress.step + 1}: the {error.what} is not finite (NaN or "
+                f"infinity); rows: {names}. The weights of step {run.training.progress.step} are "
+                "untouched. Try a lower train.learning_rate, train.clip_grad_norm = 1.0 or "
+                'train.train_dtype = "bfloat16", and look at these images.'
+            ) from error
+    if recorder is not None:
+        recorder.finish(ending)
+    return ending
+
+
+def _open_log(spec: "TrainSpec") -> "EventLog":
+    import psutil
+
+    from tasks.train.events import EventLog
+
+    me = psutil.Process()
+    return EventLog(spec.workspace, {"pid": me.pid, "create_time": me.create_time()})
+
+
+@contextmanager
+def _process_group(device: "torch.device", world: int) -> Iterator[None]:
+    """Connects the ranks of this training; nothing to do for a single one."""
+    if world == 1:
+        yield
+        return
+    from datetime import timedelta
+
+    import torch
+
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    timeout = timedelta(minutes=COLLECTIVE_MINUTES)
+    torch.distributed.init_process_group(backend, timeout=timeout)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,36 @@
+"""Random draws of training, each from its own counter: (seed, purpose, epoch, position).
+
+`position` is the place of a training entry in its epoch. Because no draw depends on another, a
+resumed run needs no random state, and every number of ranks draws the same values.
+"""
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Purpose = Literal["noise", "timestep", "prompt", "dropout", "forward", "init"]
+
+
+def draw_seed(seed: int, purpose: Purpose, epoch: int, position: int) -> int:
+    """A 64-bit number for one draw, non-negative and below 2**63."""
+    name = f"{seed}:{purpose}:{epoch}:{position}".encode()
+    return int.from_bytes(blake2b(name, digest_size=8).digest(), "little") >> 1
+
+
+def uniform(seed: int, purpose: Purpose, epoch: int, position: int) -> float:
+    """A number in [0, 1)."""
+    return (draw_seed(seed, purpose, epoch, position) >> 10) / 2**53
+
+
+def normal(shape: tuple[int, ...], seed: int, epoch: int, positions: range) -> "Tensor":
+    """Standard normal noise of one shape per position, stacked: (len(positions), *shape)."""
+    import torch
+
+    noise = torch.empty(len(positions), *shape)
+    generator = torch.Generator(device="cpu")
+    for row, position in zip(noise, positions, strict=True):
+        generator.manual_seed(draw_seed(seed, "noise", epoch, position))
+        row.normal_(generator=generator)
+    return noise

@@ -1,0 +1,56 @@
+"""Precision: which dtype the forward pass runs in, on which device."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """Trained weights are float32 always; frozen ones and the forward pass have `dtype`."""
+
+    device_type: str
+    dtype: "torch.dtype"
+
+    def autocast(self) -> Any:
+        """A context in which the forward pass runs; no-op in float32."""
+        import torch
+
+        enabled = self.dtype != torch.float32
+        return torch.autocast(self.device_type, self.dtype, enabled=enabled)
+
+    def grad_scaler(self) -> "torch.amp.GradScaler":
+        """Scales the loss in float16, whose gradients underflow; else does nothing."""
+        import torch
+
+        return torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
+
+
+def choose_device(setting: str, local_rank: int) -> "torch.device":
+    """The device of a rank; ValueError when the setting asks for more than there is."""
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    if setting == "cpu" or (setting == "auto" and not num_gpus):
+        return torch.device("cpu")
+    if local_rank >= num_gpus:
+        raise ValueError(
+            f'train.device = "{setting}" with process {local_rank} (from 0) needs '
+            f"{local_rank + 1} CUDA devices, this machine shows {num_gpus}. Lower train.processes "
+            'or set train.device = "cpu".'
+        )
+    return torch.device("cuda", local_rank)
+
+
+def choose_precision(train_dtype: str, device: "torch.device") -> Precision:
+    """The precision of a run; ValueError for float16 on a CPU."""
+    import torch
+
+    if train_dtype == "float16" and device.type == "cpu":
+        raise ValueError(
+            'train.train_dtype = "float16" does not train on a CPU (its gradients overflow there). '
+            'Use "bfloat16" or "float32".'
+        )
+    return Precision(device_type=device.type, dtype=getattr(torch, train_dtype))

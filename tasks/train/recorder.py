@@ -1,0 +1,153 @@
+"""What rank 0 writes while training: events, status, TensorBoard, backups, samples, the model."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from storage.errors import StorageError
+from tasks.train.backup import keep_newest, write_backup
+from tasks.train.board import log_images, log_step, open_board
+from tasks.train.events import EventLog
+from tasks.train.loop import Ending, Hooks, StepReport
+from tasks.train.mirror import mirror
+from tasks.train.order import EpochOrder, epoch_plan
+from tasks.train.output import write_output
+from tasks.train.sampling import draw_samples
+from tasks.train.setup import Run
+
+
+class Recorder:
+    """The files of one call of a training. `hooks()` gives them to the loop."""
+
+    def __init__(self, run: Run, log: EventLog, stop: Event) -> None:
+        self._run = run
+        self._log = log
+        self._stop = stop
+        self._started_at = time.time()
+        self._backed_up = run.training.progress.step if run.spec.resume_from else None
+        self._board = open_board(run.spec.workspace / "tensorboard", run.training.progress.step)
+        self._epoch = -1
+        self._outputs: list[str] = []
+
+    def start(self) -> None:
+        """Tells what is about to be trained."""
+        run, training = self._run, self._run.training
+        self._log.event(
+            "start",
+            step=training.progress.step,
+            epoch=training.progress.epoch,
+            total_steps=training.total_steps,
+            num_rows=len(run.source.rows.order.bucket),
+            trained_parameters=sum(parameter.numel() for parameter in training.parameters),
+            device=str(training.device),
+            resumed_from=run.spec.resume_from and str(run.spec.resume_from),
+        )
+        for note in run.notes:
+            self._log.message(note)
+
+    def hooks(self) -> Hooks:
+        """What the loop calls."""
+        return Hooks(
+            on_step=self._on_step,
+            on_backup=self._on_backup,
+            on_sample=self._on_sample,
+            should_stop=self._stop.is_set,
+        )
+
+    def finish(self, ending: Ending) -> None:
+        """Final samples and model of a finished training, and the last status of any."""
+        if ending == "done":
+            self._on_sample()
+            self._outputs = [str(write_output(self._run, self._started_at))]
+        progress = self._run.training.progress
+        facts = {"step": progress.step, "epoch": progress.epoch, "outputs": self._outputs}
+        self._log.event("done", state=ending, **facts)
+        self._board.close()
+        self._log.status(ending, total_steps=self._run.training.total_steps, **facts)
+        self._mirror()
+
+    def fail(self, error: str) -> None:
+        """The last status of a training that cannot go on."""
+        self._board.close()
+        report_failure(self._log, error, step=self._run.training.progress.step)
+
+    def _on_step(self, report: StepReport) -> None:
+        if report.epoch != self._epoch:
+            self._epoch = report.epoch
+            order = epoch_plan(self._run.source.rows.order, self._run.source.order, report.epoch)
+            self._log.event("epoch", **describe_epoch(order, self._run.source.rows.buckets))
+        log_step(self._board, report)
+        progress = report.progress
+        self._log.event(
+            "step",
+            step=progress.step,
+            epoch=report.epoch,
+            loss=report.loss,
+            smoothed_loss=progress.smoothed_loss,
+            learning_rate=report.learning_rate,
+            grad_norm=report.grad_norm,
+            samples_per_second=round(report.num_samples / report.seconds, 3),
+            data_wait_seconds=round(report.wait_seconds, 6),
+            seconds=round(report.seconds, 6),
+        )
+        self._log.status(
+            "running",
+            step=progress.step,
+            epoch=report.epoch,
+            total_steps=self._run.training.total_steps,
+        )
+
+    def _on_backup(self) -> None:
+        training = self._run.training
+        if self._backed_up == training.progress.step:
+            return
+        path = write_backup(self._run.spec.backups, training, self._run.facts)
+        keep_newest(self._run.spec.backups, training.config.backup.keep)
+        self._backed_up = training.progress.step
+        self._log.event("backup", step=training.progress.step, path=str(path))
+        self._mirror()
+
+    def _on_sample(self) -> None:
+        step = self._run.training.progress.step
+        if not self._run.training.config.sample.prompts:
+            return
+        folder = self._run.spec.workspace / "samples" / f"step-{step:08}"
+        try:
+            images = draw_samples(self._run, folder, self._stop.is_set)
+        except RuntimeError as error:
+            # Out of memory, mostly. A picture is not worth a training; the message is shown.
+            self._log.message(f"no samples at step {step}: {error}")
+            return
+        log_images(self._board, images, step)
+        self._log.event("sample", step=step, paths=[str(path) for path in _pictures(folder)])
+
+    def _mirror(self) -> None:
+        if self._run.store.is_local:
+            return
+        try:
+            mirror(self._run.store, self._run.spec.run_id, self._run.spec.workspace)
+        except (OSError, StorageError) as error:
+            self._log.message(f"the workspace could not be copied to the store: {error}")
+
+
+def report_failure(log: EventLog, error: str, **facts: Any) -> None:
+    """Tells why a training cannot go on, where starting it again would not help."""
+    log.event("failed", error=error, **facts)
+    log.status("failed", error=error, resumable=False, **facts)
+
+
+def describe_epoch(order: EpochOrder, buckets: tuple[str, ...]) -> Mapping[str, Any]:
+    """What an epoch trains, drops and repeats, with bucket names."""
+    return {
+        "epoch": order.epoch,
+        "steps": order.num_steps,
+        "entries": order.num_entries,
+        "dropped": {buckets[code]: count for code, count in order.num_dropped.items()},
+        "repeated": {buckets[code]: count for code, count in order.num_repeated.items()},
+    }
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.png"))

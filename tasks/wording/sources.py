@@ -1,0 +1,43 @@
+"""Where prompts come from: text files and file names."""
+
+import re
+import unicodedata
+from typing import Literal
+
+# Not str.splitlines, which also breaks at form feeds and Unicode separators inside a caption.
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+def decode_text(data: bytes) -> str:
+    """Decodes UTF-8 with or without a byte order mark.
+
+    Raises:
+        ValueError: Not UTF-8 text; names the position of the first wrong byte.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        wrong = data[error.start]
+        raise ValueError(
+            f"not UTF-8 text: byte 0x{wrong:02x} at position {error.start}; "
+            "save the file with UTF-8 encoding"
+        ) from error
+    if "\0" in text:
+        raise ValueError(
+            f"not UTF-8 text: byte 0x00 at position {data.index(0)}; "
+            "save the file with UTF-8 encoding"
+        )
+    return text.removeprefix("\ufeff")
+
+
+def split_prompts(text: str, multiline: Literal["lines", "joined"]) -> list[str]:
+    """The prompts of a text (NFC): each non-blank line is one, or all of them joined by a space."""
+    text = unicodedata.normalize("NFC", text.removeprefix("\ufeff"))
+    lines = [line.strip() for line in _LINE_END.split(text)]
+    lines = [line for line in lines if line]
+    return [" ".join(lines)] if multiline == "joined" and lines else lines
+
+
+def filename_prompt(stem: str) -> str:
+    """The prompt that a file's stem is, as written (NFC)."""
+    return unicodedata.normalize("NFC", stem).strip()

@@ -1,0 +1,3 @@
+from tests.model_fixtures import tiny_models
+
+__all__ = ["tiny_models"]

@@ -1,0 +1,168 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tasks.families import FAMILIES
+from tasks.families.loading import load_component, load_pipeline
+from tasks.families.sources import ModelSource, resolve_model
+from tests.model_fixtures import TinyModels
+
+FP32 = torch.float32
+
+
+def source_of(folder: Path, family: str = "sd15") -> ModelSource:
+    return resolve_model(str(folder), FAMILIES[family])
+
+
+def component(folder: Path, name: str, family: str = "sd15") -> Any:
+    return load_component(source_of(folder, family), FAMILIES[family], name, FP32)
+
+
+def assert_equal(ours: Any, theirs: Any) -> None:
+    a, b = ours.state_dict(), theirs.state_dict()
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+def test_single_file_is_bit_identical(tiny_models: TinyModels, name: str, suffix: str) -> None:
+    family, folder = FAMILIES[name], tiny_models[name]
+    source = resolve_model(str(tiny_models.single_file(name, suffix)), family, str(folder))
+    for part in family.single_file_prefixes:
+        assert_equal(load_component(source, family, part, FP32), component(folder, part, name))
+    pipeline = load_pipeline(source, family, FP32)
+    assert type(pipeline).__name__ == family.pipeline
+    assert (
+        pipeline.tokenizer("a b").input_ids == component(folder, "tokenizer", name)("a b").input_ids
+    )
+
+
+def test_component_is_frozen_in_its_dtype(tiny_models: TinyModels) -> None:
+    vae = load_component(
+        source_of(tiny_models["sd15"]), FAMILIES["sd15"], "vae", torch.bfloat16, "cpu"
+    )
+    assert not vae.training
+    assert {(p.dtype, p.requires_grad) for p in vae.parameters()} == {(torch.bfloat16, False)}
+
+
+def test_scheduler_is_the_checkpoints_own(tiny_models: TinyModels) -> None:
+    kinds = {
+        name: component(tiny_models[name], "scheduler", name).config.prediction_type
+        for name in ("sd15", "sd2", "sdxl")
+    }
+    assert kinds == {"sd15": "epsilon", "sd2": "v_prediction", "sdxl": "epsilon"}
+
+
+def test_file_that_lacks_a_component(tiny_models: TinyModels, tmp_path: Path) -> None:
+    file = tmp_path / "partial.safetensors"
+    save_file({"model.diffusion_model.out.2.bias": torch.zeros(4)}, file)
+    source = resolve_model(str(file), FAMILIES["sd15"], str(tiny_models["sd15"]))
+    with pytest.raises(ValueError, match="lacks weights of 'vae'"):
+        load_component(source, FAMILIES["sd15"], "vae", FP32)
+
+
+class Malicious:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_pickled_code_never_runs(tiny_models: TinyModels, tmp_path: Path) -> None:
+    file, proof = tmp_path / "evil.ckpt", tmp_path / "proof"
+    torch.save({"state_dict": {"x": torch.zeros(1)}, "callbacks": Malicious(proof)}, file)
+    source = resolve_model(str(file), FAMILIES["sd15"], str(tiny_models["sd15"]))
+    with pytest.raises(ValueError, match=r"evil.ckpt: this file holds more than weights"):
+        load_component(source, FAMILIES["sd15"], "unet", FP32)
+    assert not proof.exists()
+
+
+def test_folder_cannot_name_a_module_to_import(tiny_models: TinyModels, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_models["sd15"], tmp_path / "m"))
+    index = json.loads((folder / "model_index.json").read_text())
+    index["vae"] = ["os", "system"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="library 'os'; allowed: diffusers, transformers"):
+        component(folder, "vae")
+
+
+def test_unknown_component_lists_what_there_is(tiny_models: TinyModels) -> None:
+    with pytest.raises(ValueError, match="no 'text_encoder_2'; it has: .*text_encoder, "):
+        component(tiny_models["sd15"], "text_encoder_2")
+
+
+def _fp16(model: Any, folder: Path) -> None:
+    model.half().save_pretrained(folder, variant="fp16")
+
+
+def _sharded(model: Any, folder: Path) -> None:
+    model.save_pretrained(folder, max_shard_size="100KB")
+
+
+def _sharded_fp16(model: Any, folder: Path) -> None:
+    model.half().save_pretrained(folder, max_shard_size="60KB", variant="fp16")
+
+
+def _bin(model: Any, folder: Path) -> None:
+    is_text = type(model).__name__ == "CLIPTextModel"
+    stem = "pytorch_model" if is_text else "diffusion_pytorch_model"
+    torch.save(model.state_dict(), folder / f"{stem}.bin")
+
+
+@pytest.mark.parametrize("write", [_fp16, _sharded, _sharded_fp16, _bin])
+@pytest.mark.parametrize("name", ["vae", "text_encoder"])
+def test_weight_file_kinds(tiny_models: TinyModels, tmp_path: Path, name: str, write: Any) -> None:
+    folder = Path(shutil.copytree(tiny_models["sd15"], tmp_path / "m"))
+    model = component(folder, name)
+    for path in (folder / name).glob("*.safetensors"):
+        path.unlink()
+    write(model, folder / name)
+    loaded = component(folder, name)
+    assert loaded.dtype == FP32
+    assert_equal(loaded, model.float())
+    load_pipeline(source_of(folder), FAMILIES["sd15"], FP32)
+
+
+def test_full_backup(tiny_models: TinyModels, tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    base = tiny_models["sd15"]
+    unet = component(base, "unet")
+    with torch.no_grad():
+        unet.conv_in.bias += 1
+    save_file(unet.state_dict(), backup / "denoiser.safetensors")
+    facts = {"kind": "full", "base": str(base), "family": "sd15"}
+    (backup / "backup.json").write_text(json.dumps(facts))
+    assert_equal(component(backup, "unet"), unet)
+    assert_equal(component(backup, "vae"), component(base, "vae"))
+    assert_equal(load_pipeline(source_of(backup), FAMILIES["sd15"], FP32).unet, unet)
+
+
+def test_lora_backup_is_merged(tiny_models: TinyModels, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    base = tiny_models["sd15"]
+    unet = component(base, "unet")
+    # Linear layers, a 1x1 and a 3x3 convolution.
+    targets = ["to_q", "proj_in", "conv1"]
+    unet.add_adapter(LoraConfig(r=3, lora_alpha=6, target_modules=targets, init_lora_weights=False))
+    save_file(get_peft_model_state_dict(unet), backup / "adapter.safetensors")
+    facts = {"kind": "lora", "base": str(base), "family": "sd15", "rank": 3, "alpha": 6}
+    (backup / "backup.json").write_text(json.dumps(facts))
+    merged = component(backup, "unet")
+    inputs = torch.randn(1, 4, 8, 8), torch.tensor([10]), torch.randn(1, 77, 32)
+    with torch.no_grad():
+        plain = component(base, "unet")(*inputs).sample
+        expected = unet(*inputs).sample
+        got = merged(*inputs).sample
+    assert not torch.allclose(plain, expected, atol=1e-3)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
