@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import dataset_rows, summaries
+from flows import summaries
 from flows.local_server import ensure_server, stop_server, users
 from flows.outcome import DONE, finish, say, stderr
 from flows.run_log import command_log, quiet_prefect
@@ -57,7 +57,7 @@ def plan(config: ConfigFile, settings: Settings = None, as_json: AsJson = False)
 
     def work(log: Path) -> dict[str, Any]:
         checked = load_config(config, settings or ())
-        from tasks.pipeline.plan import plan_pipeline
+        from tasks.pipeline.plan import plan_pipeline  # only now: a bad config is told at once
 
         with command_log(log, stderr), show_progress(stderr):
             return plan_pipeline(checked)
@@ -151,6 +151,8 @@ def show(
     """Show the samples of a dataset version."""
 
     def work(log: Path) -> dict[str, Any]:
+        from flows import dataset_rows
+
         with command_log(log, stderr):
             store, version = dataset_rows.find_version(config_or_store, dataset)
             for row in dataset_rows.sample_rows(store, version) if jsonl else ():
@@ -198,6 +200,8 @@ def _lines(settings: list[str] | None) -> str:
 
 def _require_dataset(config: Config, dataset: str | None) -> None:
     """Refuses to start a training that has no dataset version."""
+    from flows import dataset_rows
+
     store = dataset_rows.existing_store(config.store.url)
     dataset_rows.named_version(store, dataset or config.data.name)
 

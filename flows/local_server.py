@@ -4,6 +4,7 @@ Import nothing of Prefect before `ensure_server`: Prefect reads its settings whe
 """
 
 import atexit
+import contextlib
 import os
 import secrets
 import subprocess
@@ -138,13 +139,17 @@ def _end(home: Path) -> bool:
     state = read_state(home)
     if state is None:
         return False
-    ended = [p for p in (state.supervisor.process(), state.server.process()) if p is not None]
-    for process in ended:
-        process.terminate()
-    for process in psutil.wait_procs(ended, STOP_SECONDS)[1]:
-        process.kill()
+    ours = [one for one in (state.supervisor, state.server) if one.process() is not None]
+    for stop in (psutil.Process.terminate, psutil.Process.kill):
+        deadline = time.monotonic() + STOP_SECONDS
+        for identity in ours:
+            with contextlib.suppress(psutil.Error):
+                if process := identity.process():
+                    stop(process)
+        while any(identity.process() for identity in ours) and time.monotonic() < deadline:
+            time.sleep(0.05)
     remove_state(home, state.token)
-    return bool(ended)
+    return bool(ours)
 
 
 def _start(home: Path, say: Callable[[str], None]) -> ServerState:

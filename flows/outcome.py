@@ -18,7 +18,9 @@ from tasks.config.problems import ConfigError, Problem
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+stderr = Console(
+    stderr=True, soft_wrap=True, highlight=False, width=None if sys.stderr.isatty() else 120
+)
 """Where all human text goes."""
 
 

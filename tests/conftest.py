@@ -8,6 +8,8 @@ import pytest
 
 from storage.store import Store, open_store
 
+pytest_plugins = ["tests.model_fixtures"]
+
 BUCKET = "tilewright-test"
 
 

@@ -29,15 +29,7 @@ def build_tiny(family: str, folder: Path, seed: int = 0) -> Path:
 
 
 def _build_sd2(folder: Path, seed: int) -> Path:
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
-
-    build_demo_model(folder, seed + 1000)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
-    pipeline.scheduler = DDIMScheduler.from_config(
-        pipeline.scheduler.config, prediction_type="v_prediction"
-    )
-    pipeline.save_pretrained(folder)
-    return folder
+    return build_demo_model(folder, seed + 1000, prediction_type="v_prediction")
 
 
 def _build_sdxl(folder: Path, seed: int) -> Path:

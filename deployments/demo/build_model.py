@@ -21,8 +21,8 @@ _SCHEDULE = {
 }
 
 
-def build_demo_model(folder: Path, seed: int = 0) -> Path:
-    """Write the model as a diffusers folder, 1 MB, and give that folder back."""
+def build_demo_model(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> Path:
+    """Write the model as a diffusers folder, 1.4 MB, and give that folder back."""
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
@@ -33,7 +33,12 @@ def build_demo_model(folder: Path, seed: int = 0) -> Path:
             text_encoder=tiny_text_encoder(width=32),
             tokenizer=tiny_tokenizer(folder / "tokenizer"),
             unet=tiny_unet(cross_attention_dim=32),
-            scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False, **_SCHEDULE),
+            scheduler=DDIMScheduler(
+                clip_sample=False,
+                set_alpha_to_one=False,
+                prediction_type=prediction_type,
+                **_SCHEDULE,
+            ),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

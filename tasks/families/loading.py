@@ -26,6 +26,7 @@ __all__ = [
     "component_digest",
     "load_component",
     "load_pipeline",
+    "quiet_libraries",
     "read_config",
     "resolve_model",
 ]
@@ -53,23 +54,33 @@ def load_component(
         return _class_of(source, component).from_pretrained(
             source.folder, subfolder=component, local_files_only=True
         )
-    with _quiet(), _no_code(source.path):
+    with quiet_libraries(), _no_code(source.path):
         module = loader(source, family, component, dtype)
     return module.to(device).eval().requires_grad_(False)
 
 
-def load_pipeline(source: ModelSource, family: Family, dtype: "torch.dtype") -> Any:
-    """The stock diffusers pipeline on the CPU, without safety checker."""
+def load_pipeline(
+    source: ModelSource,
+    family: Family,
+    dtype: "torch.dtype",
+    device: "torch.device | str" = "cpu",
+    denoiser: Any = None,
+) -> Any:
+    """The stock diffusers pipeline without safety checker, around `denoiser` when one is given."""
     import diffusers
 
-    names = [name for name in _pipeline_index(source) if name not in _NEVER]
-    parts = {name: load_component(source, family, name, dtype) for name in names}
-    pipeline_class = getattr(diffusers, family.pipeline)
-    absent = {name: None for name in _NEVER if name in _pipeline_index(source)}
+    index = _pipeline_index(source)
+    given = {} if denoiser is None else {family.denoiser: denoiser}
+    loaded = {
+        name: load_component(source, family, name, dtype, device)
+        for name in index
+        if name not in (*_NEVER, *given)
+    }
+    absent = {name: None for name in _NEVER if name in index}
     # from_pretrained, not the constructor: the index also holds settings of the pipeline.
-    with _quiet():
-        return pipeline_class.from_pretrained(
-            source.folder, local_files_only=True, dtype=dtype, **absent, **parts
+    with quiet_libraries():
+        return getattr(diffusers, family.pipeline).from_pretrained(
+            source.folder, local_files_only=True, dtype=dtype, **absent, **loaded, **given
         )
 
 
@@ -146,8 +157,8 @@ def _class_of(source: ModelSource, component: str) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no warnings of the libraries about files that we chose on purpose."""
+def quiet_libraries() -> Iterator[None]:
+    """No progress bars, and no warnings of the libraries about files that we chose on purpose."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

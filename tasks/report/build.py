@@ -55,12 +55,9 @@ def build_report(  # noqa: PLR0913 - the tables of a dataset version, all by key
     Raises:
         ValueError: A table lacks a column.
     """
-    if "note" not in scan.column_names:
-        scan = scan.append_column("note", pa.nulls(scan.num_rows, pa.string()))
     rows = inputs.require_columns(rows, inputs.ROW_COLUMNS, "rows")
     crops = inputs.require_columns(crops, inputs.VIEWS.names, "crops")
     rejects = inputs.require_columns(rejects, inputs.REJECT_COLUMNS, "rejects")
-    scan = inputs.require_columns(scan, [*inputs.SCANNED.names, "note"], "scan")
     material = _material(rows, crops, rejects, scan)
     names = source_names(material)
     environment = _environment()
@@ -79,6 +76,9 @@ def build_report(  # noqa: PLR0913 - the tables of a dataset version, all by key
 
 
 def _material(rows: pa.Table, crops: pa.Table, rejects: pa.Table, scan: pa.Table) -> Material:
+    if "note" not in scan.column_names:
+        scan = scan.append_column("note", pa.nulls(scan.num_rows, pa.string()))
+    scan = inputs.require_columns(scan, [*inputs.SCANNED.names, "note"], "scan")
     by_path: dict[str, list[dict[str, Any]]] = {}
     for row in rejects.select(["path", "stage", "reason"]).to_pylist():
         by_path.setdefault(row["path"], []).append(row)

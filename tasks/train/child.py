@@ -80,7 +80,8 @@ def _run_loop(run: "Run", log: "EventLog | None", stop: Event) -> "Ending":
     else:
         recorder.start()
         hooks = recorder.hooks()
-    with closing(step_batches(run.source, progress.epoch, progress.step_in_epoch)) as steps:
+    batches = step_batches(run.source, progress.epoch, progress.step_in_epoch)
+    with run.source.reader, closing(batches) as steps:
         try:
             ending = train(run.training, steps, hooks, stop_at)
         except NonFiniteError as error:

@@ -48,9 +48,14 @@ def choose_precision(train_dtype: str, device: "torch.device") -> Precision:
     """The precision of a run; ValueError for float16 on a CPU."""
     import torch
 
-    if train_dtype == "float16" and device.type == "cpu":
+    check_precision(train_dtype, device.type)
+    return Precision(device_type=device.type, dtype=getattr(torch, train_dtype))
+
+
+def check_precision(train_dtype: str, device_type: str) -> None:
+    """ValueError for float16 on a CPU."""
+    if train_dtype == "float16" and device_type == "cpu":
         raise ValueError(
             'train.train_dtype = "float16" does not train on a CPU (its gradients overflow there). '
             'Use "bfloat16" or "float32".'
         )
-    return Precision(device_type=device.type, dtype=getattr(torch, train_dtype))

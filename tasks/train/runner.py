@@ -20,9 +20,10 @@ import psutil
 import tasks
 from storage.store import open_store
 from tasks.train.backup import find_damage, list_backups, newest_backup
+from tasks.train.checks import check_spec
 from tasks.train.events import EVENTS_FILE, Event, EventReader, read_status, write_status
 from tasks.train.mirror import fetch_newest_backup
-from tasks.train.processes import EXIT_INTERRUPTED, PARENT_VARIABLE, only_runner, wait_for_ranks
+from tasks.train.processes import PARENT_VARIABLE, only_runner, wait_for_ranks
 from tasks.train.spec import TrainSpec, write_spec
 from tasks.train.summary import summarize
 
@@ -52,10 +53,10 @@ class TrainingCrashed(RuntimeError):
         self.resumable = resumable
         """Whether starting again may help: not for bad settings or a diverged loss."""
         self.interrupted = interrupted
-        """Whether it was asked to end, and wrote a backup."""
+        """Whether it ended because `should_cancel` said so."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Attempt:
     """One start of the processes."""
 
@@ -63,6 +64,19 @@ class _Attempt:
     process: subprocess.Popen[bytes]
     events: EventReader
     log_start: int
+    asked_to_end: float | None = None
+    """When SIGTERM was sent, on the monotonic clock."""
+
+    def ask_to_end(self) -> None:
+        """Sends SIGTERM, once: a second one would cut the orderly end short."""
+        if self.asked_to_end is None:
+            self.asked_to_end = time.monotonic()
+            self.process.terminate()
+
+    def patience(self) -> float:
+        """Seconds that are left of what an orderly end may take."""
+        allowed = self.spec.config.train.grace_seconds + MARGIN_SECONDS
+        return allowed - (time.monotonic() - (self.asked_to_end or time.monotonic()))
 
 
 def run_training(
@@ -83,6 +97,7 @@ def run_training(
     spec.workspace.mkdir(parents=True, exist_ok=True)
     patience = spec.config.train.grace_seconds + MARGIN_SECONDS
     with only_runner(spec.workspace, patience):
+        check_spec(spec)
         spec = _with_backup(spec, on_event)
         attempt = _start(spec)
         try:
@@ -98,7 +113,6 @@ def run_training(
 
 def _with_backup(spec: TrainSpec, on_event: Callable[[Event], None]) -> TrainSpec:
     """The spec with the backup to go on from, checked."""
-    _check_store(spec)
     if spec.resume_from is not None:
         damage = find_damage(spec.resume_from)
         if damage is not None:
@@ -112,14 +126,6 @@ def _with_backup(spec: TrainSpec, on_event: Callable[[Event], None]) -> TrainSpe
         spec.backups, on_damage=lambda text: on_event({"event": "message", "text": text})
     )
     return replace(spec, resume_from=backup)
-
-
-def _check_store(spec: TrainSpec) -> None:
-    if spec.store.startswith("memory:"):
-        raise ValueError(
-            f"store {spec.store!r} lives in this process alone, and training runs in processes of "
-            "its own. Use a folder or an s3:// store."
-        )
 
 
 def _start(spec: TrainSpec) -> _Attempt:
@@ -183,17 +189,12 @@ def _spawn(command: list[str], environment: dict[str, str], log: Path) -> subpro
 def _watch(
     attempt: _Attempt, on_event: Callable[[Event], None], should_cancel: Callable[[], bool]
 ) -> None:
-    """Passes events on until the launcher ends; passes a cancel on as SIGTERM, once."""
-    cancelled_at: float | None = None
-    patience = attempt.spec.config.train.grace_seconds + MARGIN_SECONDS
-    while attempt.process.poll() is None:
+    """Passes events on until the launcher ends, or does not end in time after a cancel."""
+    while attempt.process.poll() is None and attempt.patience() > 0:
         for event in attempt.events.read():
             on_event(event)
-        if cancelled_at is None and should_cancel():
-            cancelled_at = time.monotonic()
-            attempt.process.terminate()
-        if cancelled_at is not None and time.monotonic() - cancelled_at > patience:
-            return
+        if should_cancel():
+            attempt.ask_to_end()
         time.sleep(POLL_SECONDS)
 
 
@@ -202,14 +203,14 @@ def _end(attempt: _Attempt) -> None:
     process = attempt.process
     if process.poll() is not None:
         return
-    process.terminate()
+    attempt.ask_to_end()
     try:
-        process.wait(attempt.spec.config.train.grace_seconds + MARGIN_SECONDS)
+        process.wait(max(attempt.patience(), 0.0))
     except subprocess.TimeoutExpired:
-        ranks = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        for rank in ranks:
-            rank.kill()
+        family = [psutil.Process(process.pid)]
+        family += family[0].children(recursive=True)
+        for member in family:
+            member.kill()
         process.wait()
 
 
@@ -219,22 +220,22 @@ def _end_ranks(spec: TrainSpec) -> None:
 
 
 def _raise_unless_finished(attempt: _Attempt) -> None:
-    spec, returncode = attempt.spec, attempt.process.returncode
-    status = read_status(spec.workspace)
-    state = status.get("state")
-    if returncode == 0 and state in ("done", "stopped"):
+    workspace, returncode = attempt.spec.workspace, attempt.process.returncode
+    status = read_status(workspace)
+    if returncode == 0 and status.get("state") in ("done", "stopped"):
         return
+    cancelled = attempt.asked_to_end is not None
+    if status.get("state") == "running":
+        status["state"] = "interrupted" if cancelled else "failed"
+        facts = {name: value for name, value in status.items() if name not in ("state", "updated")}
+        write_status(workspace, status["state"], **facts, returncode=returncode, resumable=True)
     tail = _log_tail(attempt)
-    interrupted = state == "interrupted"
-    if state == "running":
-        status = {k: v for k, v in status.items() if k not in ("state", "updated")}
-        write_status(spec.workspace, "failed", **status, returncode=returncode, resumable=True)
     raise TrainingCrashed(
-        _describe(spec, status, returncode, tail),
-        returncode=EXIT_INTERRUPTED if interrupted else returncode,
+        _describe(attempt.spec, status, returncode, tail),
+        returncode=returncode,
         log_tail=tail,
         resumable=bool(status.get("resumable", True)),
-        interrupted=interrupted,
+        interrupted=cancelled,
     )
 
 

@@ -64,7 +64,7 @@ def _pipeline(run: Run) -> Any:
     return pipeline_class.from_pretrained(
         run.model.folder,
         local_files_only=True,
-        torch_dtype=dtype,
+        dtype=dtype,
         **parts,
         **{training.family.denoiser: training.denoiser},
         **{name: None for name in _NOT_NEEDED if name in index},

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tasks.families.loading import load_pipeline
+from tasks.families.loading import load_pipeline, quiet_libraries
 from tasks.train.formats.files import publish_folder, refuse_existing
 from tasks.train.formats.model import TrainedModel
 from tasks.train.formats.tensors import finite, torch_dtype
@@ -28,7 +28,8 @@ def save(destination: Path, model: TrainedModel) -> Path:
     getattr(pipeline, model.family.denoiser).load_state_dict(weights)
 
     def write(folder: Path) -> None:
-        pipeline.save_pretrained(folder)
+        with quiet_libraries():
+            pipeline.save_pretrained(folder)
         text = json.dumps(dict(model.metadata), indent=2, sort_keys=True)
         (folder / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
 

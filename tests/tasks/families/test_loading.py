@@ -166,3 +166,12 @@ def test_lora_backup_is_merged(tiny_models: TinyModels, tmp_path: Path) -> None:
         got = merged(*inputs).sample
     assert not torch.allclose(plain, expected, atol=1e-3)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_pipeline_around_a_denoiser_in_training(tiny_models: TinyModels) -> None:
+    unet = component(tiny_models["sdxl"], "unet", "sdxl").train()
+    source = source_of(tiny_models["sdxl"], "sdxl")
+    pipeline = load_pipeline(source, FAMILIES["sdxl"], torch.bfloat16, denoiser=unet)
+    assert pipeline.unet is unet
+    assert (unet.dtype, pipeline.vae.dtype) == (FP32, torch.bfloat16)
+    assert unet.training

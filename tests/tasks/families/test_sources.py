@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tasks.families import FAMILIES
+from tasks.families.digests import component_digest
 from tasks.families.sources import read_config, resolve_model
+from tests.model_fixtures import TinyModels
 
 SD15, SD2, SDXL = FAMILIES["sd15"], FAMILIES["sd2"], FAMILIES["sdxl"]
 
@@ -68,6 +71,32 @@ def test_hub_name_without_a_network_says_what_to_do(monkeypatch: pytest.MonkeyPa
     assert last.startswith("ValueError: `model.base` = 'some-one/no-such-model' is no file")
     assert "HF_HUB_OFFLINE" in last
     assert "path of a local model" in last
+
+
+def test_hub_model_from_the_local_cache(
+    tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--some-one--tiny"
+    snapshot = repository / "snapshots" / revision
+    shutil.copytree(tiny_models["sd15"], snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(revision)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    code = (
+        "import torch\n"
+        "from tasks.families import get_family\n"
+        "from tasks.families.loading import component_digest, load_component, resolve_model\n"
+        "family = get_family('sd15')\n"
+        "source = resolve_model('some-one/tiny', family)\n"
+        "load_component(source, family, 'tokenizer', torch.float32)\n"
+        "print(source.kind, source.name, source.path, component_digest(source, 'vae').hex())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    digest = component_digest(resolve_model(str(tiny_models["sd15"]), SD15), "vae").hex()
+    assert done.stdout.split() == ["hub", "some-one/tiny", str(snapshot), digest]
 
 
 def test_single_file(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_nearest_bucket_is_taken(size: tuple[int, int], bucket: tuple[int, i
     assert choose_bucket(*size, bucket_sizes(1024, 64)) == bucket
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(sides, sides, buckets, places)
 def test_cover_fills_the_bucket(
     width: int, height: int, bucket: tuple[int, int], place: tuple[float, float]

@@ -29,7 +29,7 @@ def check_complete(offsets: tuple[int, ...], length: int, tile: int, overlap: in
         assert left + tile - right >= overlap, "neighbours share at least the overlap"
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(st.one_of(axes, real_axes))
 def test_every_grid_is_complete(axis: tuple[int, int, int]) -> None:
     length, tile, overlap = axis
@@ -45,7 +45,7 @@ def test_every_grid_is_complete(axis: tuple[int, int, int]) -> None:
     assert fewer == 0 or fewer * (tile - overlap) + overlap < length
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(st.one_of(axes, real_axes), st.floats(0, 1, exclude_max=True))
 def test_every_phase_is_complete(axis: tuple[int, int, int], share: float) -> None:
     length, tile, overlap = axis

@@ -62,7 +62,7 @@ def test_files(tmp_path: Path) -> None:
     assert [path.name for path in paths] == [
         "00-a-harbour-at-dawn.png",
         "01.png",
-        "02-etc-passwd-long-long-long-long-long-long.png",
+        "02-etc-passwd-long-long-long-long-long-lon.png",
     ]
     with Image.open(paths[1]) as image:
         assert image.getpixel((0, 0)) == (0, 128, 0)
