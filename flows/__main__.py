@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from flows import summaries
+from flows.command_outcome import DONE, finish, say, stderr
 from flows.local_server import ensure_server, stop_server, users
-from flows.outcome import DONE, finish, say, stderr
 from flows.run_log import command_log, quiet_prefect
 from flows.terminal import show_progress
 from tasks.config import presets
@@ -45,7 +45,7 @@ def run(
     """Prepare the dataset, train on it and draw samples."""
 
     def work(log: Path) -> dict[str, Any]:
-        load_config(config, settings or ())
+        _checked(config, settings, create_store=True)
         return _run_flow("run_pipeline", log, verbose, config, _lines(settings))
 
     finish("run", work, summaries.show_training, as_json=as_json)
@@ -56,7 +56,7 @@ def plan(config: ConfigFile, settings: Settings = None, as_json: AsJson = False)
     """Say what `prepare` would do and why; starts nothing."""
 
     def work(log: Path) -> dict[str, Any]:
-        checked = load_config(config, settings or ())
+        checked = _checked(config, settings, create_store=False)
         from tasks.pipeline.plan import plan_pipeline  # only now: a bad config is told at once
 
         with command_log(log, stderr), show_progress(stderr):
@@ -72,7 +72,7 @@ def prepare(
     """Run the data stages and make a dataset version (none if nothing changed)."""
 
     def work(log: Path) -> dict[str, Any]:
-        load_config(config, settings or ())
+        _checked(config, settings, create_store=True)
         return _run_flow("prepare_dataset", log, verbose, config, _lines(settings))
 
     finish("prepare", work, summaries.show_stages, as_json=as_json)
@@ -196,6 +196,15 @@ def _run_flow(module: str, log: Path, verbose: bool, *arguments: Any) -> dict[st
 def _lines(settings: list[str] | None) -> str:
     """The `--set` options as flows take them: one per line, as in the Prefect form."""
     return "\n".join(settings or ())
+
+
+def _checked(config: str, settings: list[str] | None, *, create_store: bool) -> Config:
+    """The config, once it and its store are known to be usable: nothing was started before."""
+    checked = load_config(config, settings or ())
+    from flows.dataset_rows import check_store
+
+    check_store(checked.store.url, create=create_store)
+    return checked
 
 
 def _require_dataset(config: Config, dataset: str | None) -> None:

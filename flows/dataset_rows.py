@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows.outcome import refuse
+from flows.command_outcome import refuse
+from storage.errors import NotFoundError, StorageError
 from storage.store import Store, open_store
 from storage.versions import Version, get_version, latest_version, read_rows
 from tasks.config.loading import load_config
@@ -34,18 +35,25 @@ def find_version(config_or_store: str, dataset: str | None) -> tuple[Store, Vers
 
 def existing_store(url: str) -> Store:
     """Opens a store that is already there; ConfigError otherwise."""
-    from storage.errors import NotFoundError, UnsupportedStoreError
-
     try:
         return open_store(url, create=False)
-    except (NotFoundError, UnsupportedStoreError, ValueError) as error:
-        refuse("store", str(error), url)
+    except (StorageError, ValueError) as error:
+        refuse("store.url", str(error), url)
+
+
+def check_store(url: str, *, create: bool) -> None:
+    """ConfigError when no store can be at a place; one that is not there yet is made or passed."""
+    try:
+        open_store(url, create=create)
+    except NotFoundError:
+        if create:
+            refuse("store.url", "there is no such place", url)
+    except (StorageError, ValueError) as error:
+        refuse("store.url", str(error), url)
 
 
 def named_version(store: Store, reference: str) -> Version:
     """The version that `name` (the latest) or `name@number` means; ConfigError if there is none."""
-    from storage.errors import NotFoundError
-
     match = REFERENCE.fullmatch(reference)
     if match is None:
         refuse("--dataset", "must be NAME or NAME@NUMBER", reference)
@@ -85,13 +93,15 @@ def as_json(row: dict[str, Any]) -> dict[str, Any]:
     """One manifest row as one sample of `show --jsonl`."""
     return {
         **{key: row[key].hex() for key in ("row_id", "sample_id", "source_id")},
-        **{key: row[key] for key in ("path", "concept", "kind", "scale")},
+        **{key: row[key] for key in ("path", "concept", "kind")},
+        "scale": _short(row["scale"]),
         "rect": [row["left"], row["top"], row["width"], row["height"]],
         "resized": [row["resized_width"], row["resized_height"]],
         "bucket": [row["bucket_width"], row["bucket_height"]],
         "epoch": row["phase"],
         **{key: row[key] for key in ("variation", "prompts", "prompt_origin", "context")},
-        **{key: row[key] for key in ("loss_weight", "repeats")},
+        "loss_weight": _short(row["loss_weight"]),
+        "repeats": _short(row["repeats"]),
         "latent": _item(row["latent_stage"], row["latent_shard"], row, "latent_"),
         "text": [
             {
@@ -102,6 +112,11 @@ def as_json(row: dict[str, Any]) -> dict[str, Any]:
             for text in row["texts"]
         ],
     }
+
+
+def _short(value: float) -> float:
+    """A float32 as it was written: 1.1, not 1.100000023841858."""
+    return round(value, 6)
 
 
 def _item(stage: str, shard: str, row: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -25,4 +25,4 @@ def prepare_dataset(config_file: str, overrides: str = "") -> dict[str, Any]:
     started = time.monotonic()
     config = load_config(config_file, overrides.splitlines())
     version, refs = prepare(config)
-    return summary(version, refs, time.monotonic() - started)
+    return summary(config, version, refs, time.monotonic() - started)

@@ -16,7 +16,7 @@ from rich.console import Console
 from flows.server_files import tilewright_home
 
 KEPT_LOGS = 50
-LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+LINE = "%(asctime)s %(levelname)-7s %(name)s %(task_run_name)s: %(message)s"
 
 
 def quiet_prefect(*, verbose: bool) -> None:
@@ -25,6 +25,7 @@ def quiet_prefect(*, verbose: bool) -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL",
         "PREFECT_INTERNAL_LOGGING_LEVEL": "ERROR" if verbose else "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "tilewright",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
@@ -41,12 +42,9 @@ def log_path(command: str) -> Path:
 
 @contextlib.contextmanager
 def command_log(path: Path, console: Console, *, verbose: bool = False) -> Iterator[None]:
-    """Logs to a file while the context lasts, and shows our warnings; errors keep their traceback.
-
-    The file is made with its first line.
-    """
+    """Logs to a file, which is made with its first line, and shows our warnings."""
     file = logging.FileHandler(path, delay=True)
-    file.setFormatter(logging.Formatter(LINE))
+    file.setFormatter(logging.Formatter(LINE, defaults={"task_run_name": ""}))
     shown = _ConsoleHandler(console)
     ours = logging.getLogger("tilewright")
     ours.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -54,9 +52,6 @@ def command_log(path: Path, console: Console, *, verbose: bool = False) -> Itera
     ours.addHandler(shown)
     try:
         yield
-    except Exception:
-        ours.info("the command failed", exc_info=True)
-        raise
     finally:
         logging.getLogger().removeHandler(file)
         ours.removeHandler(shown)

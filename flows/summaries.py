@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from flows.outcome import say, stderr
+from flows.command_outcome import say, stderr
 
 COUNTS = ("wanted", "reused", "computed", "new", "changed", "removed", "rejected")
 MAX_REASONS = 4

@@ -85,7 +85,11 @@ def _pace(finished: int, left: int, seconds: float) -> str:
         return ""
     rate = finished / seconds
     remaining = f", {_duration(left / rate)} left" if left > 0 else ""
-    return f" ({rate:.3g}/s{remaining})"
+    return f" ({_speed(rate)}{remaining})"
+
+
+def _speed(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
 
 
 def _duration(seconds: float) -> str:
@@ -100,7 +104,7 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The rate, empty until it is known."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.3g}/s" if speed else "")
+        return Text(_speed(speed) if speed else "")
 
 
 def _progress(console: Console) -> Progress:

@@ -57,12 +57,6 @@ class _Handle:
         self._close(self.fd)
 
 
-@dataclass(slots=True)
-class _Job:
-    ref: ItemRef
-    out: memoryview
-
-
 class ItemReader:
     """Reads items of one store. Threads may share it; a process makes its own."""
 
@@ -157,61 +151,59 @@ class ItemReader:
     def _fill(self, items: Sequence[ItemRef], layout: Layout) -> np.ndarray:
         """Read items into rows of a new buffer (items, layout.stride) of bytes."""
         buffer = np.empty((len(items), layout.stride), np.uint8)
-        rows = buffer.reshape(-1).data
+        rows, nbytes, stride = buffer.reshape(-1).data, layout.nbytes, layout.stride
         waiting = []
         for row, ref in enumerate(items):
-            if ref.nbytes != layout.nbytes:
-                raise CorruptError(f"{self._name(ref)}: its layout has {layout.nbytes} bytes")
-            start = row * layout.stride
-            job = _Job(ref, rows[start : start + ref.nbytes])
-            if not self._read_cached(job):
-                waiting.append(job)
+            if ref.nbytes != nbytes:
+                raise CorruptError(f"{self._name(ref)}: its layout has {nbytes} bytes")
+            out = rows[row * stride : row * stride + nbytes]
+            if not self._read_cached(ref, out):
+                waiting.append((ref, out))
         if len(waiting) == 1:
             self._read_waiting(waiting[0])
         elif waiting:
             list(self._pool.map(self._read_waiting, waiting))
         return buffer
 
-    def _read_cached(self, job: _Job) -> bool:
+    def _read_cached(self, ref: ItemRef, out: memoryview) -> bool:
         """Read an item if that needs no waiting."""
-        ref = job.ref
         handle = self._handles.get((ref.stage_path, ref.shard))
         if handle is None or _NOWAIT is None:
             return False
         try:
-            if os.preadv(handle.fd, [job.out], ref.offset, _NOWAIT) != ref.nbytes:
+            if os.preadv(handle.fd, (out,), ref.offset, _NOWAIT) != ref.nbytes:
                 return False
         except OSError:
             return False  # not in the page cache, or a file system without the flag
         if self._verify and ref.offset not in handle.checked:
-            self._check(job, handle)
+            self._check(ref, out, handle)
         return True
 
-    def _read_waiting(self, job: _Job) -> None:
-        ref = job.ref
+    def _read_waiting(self, job: tuple[ItemRef, memoryview]) -> None:
+        ref, out = job
         handle = self._handle((ref.stage_path, ref.shard))
-        read_exactly(handle.fd, ref.offset, job.out, self._store.uri(handle.path))
+        read_exactly(handle.fd, ref.offset, out, self._store.uri(handle.path))
         if self._verify and ref.offset not in handle.checked:
-            self._check(job, handle)
+            self._check(ref, out, handle)
 
-    def _check(self, job: _Job, handle: _Handle) -> None:
-        if xxhash.xxh3_64_intdigest(job.out) != job.ref.xxh3 and not self._repaired(job, handle):
+    def _check(self, ref: ItemRef, out: memoryview, handle: _Handle) -> None:
+        if xxhash.xxh3_64_intdigest(out) != ref.xxh3 and not self._repaired(ref, out, handle):
             raise CorruptError(
-                f"{self._name(job.ref)}: the bytes do not match their checksum; "
+                f"{self._name(ref)}: the bytes do not match their checksum; "
                 "check the disk, then prepare again with deep = true"
             )
-        handle.checked.add(job.ref.offset)
+        handle.checked.add(ref.offset)
 
-    def _repaired(self, job: _Job, handle: _Handle) -> bool:
+    def _repaired(self, ref: ItemRef, out: memoryview, handle: _Handle) -> bool:
         """Fetch a remote shard again: the local copy may be what is damaged."""
         if self._cache is None:
             return False
         self._cache.discard(handle.path)
         with self._lock:
-            self._handles.pop((job.ref.stage_path, job.ref.shard), None)
-        fresh = self._handle((job.ref.stage_path, job.ref.shard))
-        read_exactly(fresh.fd, job.ref.offset, job.out, self._store.uri(fresh.path))
-        return bool(xxhash.xxh3_64_intdigest(job.out) == job.ref.xxh3)
+            self._handles.pop((ref.stage_path, ref.shard), None)
+        fresh = self._handle((ref.stage_path, ref.shard))
+        read_exactly(fresh.fd, ref.offset, out, self._store.uri(fresh.path))
+        return bool(xxhash.xxh3_64_intdigest(out) == ref.xxh3)
 
     def _handle(self, name: tuple[str, str]) -> _Handle:
         with self._lock:

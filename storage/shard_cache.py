@@ -23,7 +23,10 @@ def default_folder() -> Path:
 
 
 class ShardCache:
-    """Local copies of shards, the least recently used of which make room for new ones."""
+    """Local copies of shards, the least recently used of which make room for new ones.
+
+    The bound holds between fetches; those under way at one time come on top.
+    """
 
     def __init__(self, store: Store, folder: Path, max_bytes: int) -> None:
         self._store = store
@@ -70,6 +73,8 @@ class ShardCache:
             temp.replace(local)
         finally:
             temp.unlink(missing_ok=True)
+        with self._guard:
+            self._make_room(0)  # others were fetched meanwhile
         return fd
 
     def _make_room(self, nbytes: int) -> None:

@@ -69,7 +69,9 @@ class Project:
     def plan(self, *overrides: str) -> dict[str, Any]:
         return plan_pipeline(self.config(*overrides))
 
-    def add_photo(self, name: str, seed: int, prompt: str, size: tuple[int, int] = (160, 112)) -> Path:
+    def add_photo(
+        self, name: str, seed: int, prompt: str, size: tuple[int, int] = (160, 112)
+    ) -> Path:
         return add_photo(self.photos, name, seed, prompt, size)
 
 

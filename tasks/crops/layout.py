@@ -98,6 +98,19 @@ def tile_views(layout: Layout, width: int, height: int) -> tuple[Placed, ...]:
     return tuple(placed)
 
 
+def cuts_without_tiles(
+    layout: Layout, width: int, height: int
+) -> Iterator[tuple[Kind, float, str]]:
+    """(kind, scale, reason) of every cut that gives a source of this size no tiles."""
+    if not layout.crops.enabled:
+        return
+    for _, resolution, tile in tile_sizes(layout):
+        for kind, scale, short_side in passes(layout.crops, resolution, tile):
+            reason = too_small(layout.crops, min(width, height), short_side, tile)
+            if reason is not None:
+                yield kind, scale, reason
+
+
 def tile_sizes(layout: Layout) -> list[tuple[int, Resolution, int]]:
     """(resolution_index, resolution, tile edge): one per resolution unless the edge is set."""
     edge = layout.crops.tile_resolution

@@ -17,9 +17,10 @@ from storage import versions
 from storage.errors import StorageError
 from tasks.config.models import Config
 from tasks.pipeline.plan import stages_json
+from tasks.pipeline.report import report_path, write_report
 from tasks.pipeline.run import StagePlan, make_version, plan_stage, seal_stage, work_partition
 from tasks.pipeline.stages import STAGES
-from tasks.stage import StageRef
+from tasks.stage import Context, StageRef
 
 
 def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -81,6 +82,16 @@ def commit_version(config: Config, refs: dict[str, StageRef]) -> versions.Versio
     return version
 
 
+@task(cache_policy=NO_CACHE, persist_result=False)
+def report(config: Config, version: versions.Version, refs: dict[str, StageRef]) -> str:
+    """Writes the HTML report of a version; Cached when it has one."""
+    store = Context(config).store
+    if store.exists(report_path(version)):
+        uri: str = cached("this version has its report", store.uri(report_path(version)))
+        return uri
+    return write_report(config, version, refs)
+
+
 def run_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> StageRef:
     """One stage inside a flow: plan, the missing partitions, seal."""
     planned = plan.with_options(name=name, task_run_name=name)(config, name, upstream)
@@ -105,6 +116,7 @@ def prepare(config: Config) -> tuple[versions.Version, dict[str, StageRef]]:
     for stage in STAGES:
         refs[stage.name] = run_stage(config, stage.name, {up: refs[up] for up in stage.after})
     version = commit_version.with_options(name="dataset", task_run_name="dataset")(config, refs)
+    report.with_options(name="report", task_run_name="report")(config, version, refs)
     publish_counts(version, refs)
     return version, refs
 
@@ -120,9 +132,12 @@ def publish_counts(version: versions.Version, refs: dict[str, StageRef]) -> None
     )
 
 
-def summary(version: versions.Version, refs: dict[str, StageRef], seconds: float) -> dict[str, Any]:
+def summary(
+    config: Config, version: versions.Version, refs: dict[str, StageRef], seconds: float
+) -> dict[str, Any]:
     """The object that `tilewright prepare --json` prints."""
     return {
+        "report": Context(config).store.uri(report_path(version)),
         "dataset": {
             "name": version.name,
             "version": version.number,

@@ -5,7 +5,7 @@ threads, which hold no copy of the model and leave nothing behind when this proc
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Batch:
     """(B, C, h, w)."""
     timesteps: "Tensor"
     """(B,), integer."""
-    texts: "Mapping[str, Mapping[str, Tensor]]"
+    texts: "Mapping[str, dict[str, Tensor]]"
     """Text encoder to field to (B, ...)."""
     sizes: "Tensor"
     """(B, 6): original height and width, crop top and left, target height and width."""
@@ -106,7 +106,7 @@ class Source:
     world: int = 1
 
 
-def step_batches(source: Source, epoch: int, step: int) -> Iterator[StepBatches]:
+def step_batches(source: Source, epoch: int, step: int) -> Generator[StepBatches, None, None]:
     """The steps of this rank from step `step` of epoch `epoch` on, through all later epochs.
 
     Close the iterator to stop its threads.
@@ -133,7 +133,9 @@ def step_batches(source: Source, epoch: int, step: int) -> Iterator[StepBatches]
             )
 
 
-def read_ahead(jobs: Iterable[Callable[[], T]], depth: int, threads: int = 2) -> Iterator[T]:
+def read_ahead(
+    jobs: Iterable[Callable[[], T]], depth: int, threads: int = 2
+) -> Generator[T, None, None]:
     """Results of `jobs` in order, `depth` of them running or waiting at any time."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="batches")
     waiting: deque[Future[T]] = deque()

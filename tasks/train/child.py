@@ -37,20 +37,20 @@ def main(spec_path: Path) -> int:
     stop = watch_stop_signals(spec.config.train.grace_seconds)
     with hold_workspace(spec.workspace):
         # torch and diffusers are imported from here on, with the signals already in good hands.
-        ending = _train(spec, stop)
+        ending = train_rank(spec, stop, int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]))
     return {"failed": EXIT_FAILED, "interrupted": EXIT_INTERRUPTED}.get(ending, 0)
 
 
-def _train(spec: "TrainSpec", stop: Event) -> str:
+def train_rank(spec: "TrainSpec", stop: Event, rank: int = 0, local_rank: int = 0) -> str:
+    """Trains as one rank, in this process; gives done, stopped, interrupted or failed."""
     from storage.store import open_store
     from tasks.train.precision import choose_device
     from tasks.train.recorder import report_failure
     from tasks.train.setup import prepare_run
 
     log = _open_log(spec)
-    rank = int(os.environ["RANK"])
     try:
-        device = choose_device(spec.config.train.device, int(os.environ["LOCAL_RANK"]))
+        device = choose_device(spec.config.train.device, local_rank)
         with _process_group(device, spec.config.train.processes):
             run = prepare_run(spec, open_store(spec.store, create=False), device, rank)
             return _run_loop(run, log if rank == 0 else None, stop)

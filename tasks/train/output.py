@@ -27,8 +27,8 @@ def write_output(run: Run, started_at: float) -> Path:
         source=run.model,
         weights=training.method.state(training.denoiser),
         dtype=config.model.output_dtype,
-        rank=lora and lora[0],
-        alpha=lora and lora[1],
+        rank=lora[0] if lora else None,
+        alpha=lora[1] if lora else None,
         metadata=build_metadata(training.family, run.model, _facts(run, started_at), lora),
     )
     return OUTPUT_FORMATS[config.model.output_format](destination, model)

@@ -78,10 +78,12 @@ def predict_losses(training: Training, batch: Batch) -> "Tensor":
 
 def _backward(training: Training, batch: Batch, share: int) -> "Tensor":
     """Adds a micro-batch's gradients; gives its samples' losses (B,), detached."""
+    import torch
+
     on_device = batch.to(training.device)
     losses = predict_losses(training, on_device)
     total = weighted_mean(losses, on_device.weights) / share
-    training.scaler.scale(total).backward()
+    torch.autograd.backward(training.scaler.scale(total))
     return losses.detach() * on_device.weights
 
 

@@ -12,13 +12,14 @@ def test_plain_lines_come_every_two_seconds_and_at_the_end() -> None:
     now = 0.0
     show = plain_lines(lines.append, clock=lambda: now)
     for done in range(1, 51):
-        now = done / 10
+        now = done / 8
         show("crops", done, 50, "images")
     assert lines == [
         "crops: 1/50 images",
-        "crops: 21/50 images (10/s, 0:03 left)",
-        "crops: 41/50 images (10/s, 0:01 left)",
-        "crops: 50/50 images (10/s)",
+        "crops: 17/50 images (8/s, 0:04 left)",
+        "crops: 33/50 images (8/s, 0:02 left)",
+        "crops: 49/50 images (8/s, 0:00 left)",
+        "crops: 50/50 images (8/s)",
     ]
 
 

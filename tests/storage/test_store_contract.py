@@ -65,11 +65,11 @@ def test_a_folder_is_not_a_file(store: Store) -> None:
         store.size("folder")
 
 
-@pytest.mark.parametrize(("offset", "nbytes"), [(3, 3), (5, 1), (100, 4)])
-def test_a_range_beyond_the_end_is_corrupt(store: Store, offset: int, nbytes: int) -> None:
+def test_a_range_beyond_the_end_is_corrupt(store: Store) -> None:
     store.put_if_absent("short", b"hello")
-    with pytest.raises(CorruptError, match="short"):
-        store.read_range("short", offset, nbytes)
+    for offset, nbytes in [(3, 3), (5, 1), (100, 4)]:
+        with pytest.raises(CorruptError, match="short"):
+            store.read_range("short", offset, nbytes)
 
 
 def test_listing_is_complete_and_never_stale(store: Store) -> None:
@@ -100,9 +100,9 @@ def test_publish_moves_a_file_in_once(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/etc/x", "a/../b", "./a", "a//b", "a\\b", "a/"])
-def test_paths_stay_inside(store: Store, path: str) -> None:
+def test_paths_stay_inside(local_store: Store, path: str) -> None:
     with pytest.raises(ValueError, match="relative path"):
-        store.put_if_absent(path, b"x")
+        local_store.put_if_absent(path, b"x")
 
 
 def test_a_store_keeps_its_identity(store: Store) -> None:

@@ -30,7 +30,7 @@ def make_dataset(
 ) -> Version:
     """One row per bucket with a random latent and two random prompts of its own.
 
-    `poison` names rows (by place in `buckets`) whose text is NaN; `columns` replace dataset columns.
+    `poison` names rows (by place in `buckets`) whose texts are NaN; `columns` replace columns.
     """
     random = np.random.default_rng(0)
     keys = [digest("synthetic/1", number) for number in range(len(buckets))]

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Never
@@ -53,6 +54,8 @@ def finish(
         except BrokenPipeError:
             raise  # the reader of our output has gone; typer ends quietly
         except Exception as error:  # the outermost boundary: people get a line, the log the rest
+            with log.open("a") as file:
+                traceback.print_exc(file=file)
             _fail(FAILED, f"{command} failed: {_one_line(error)}", answer, log)
         if answer is None:
             show(result)

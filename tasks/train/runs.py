@@ -1,0 +1,167 @@
+"""Runs: the folders of training runs, and which of them a command goes on with."""
+
+import filecmp
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from storage.digest import digest_json, hexkey
+from storage.store import open_store
+from storage.versions import Version
+from tasks.config.models import Config
+from tasks.train.events import read_status
+from tasks.train.files import write_atomically
+
+IDENTITY_FILE = "run.json"
+Reuse = Literal["never", "crashed", "any"]
+"""Which runs of the same key are gone on with: none, those that ended by accident, or also those
+that were stopped or are finished."""
+
+
+def runs_folder(config: Config) -> Path:
+    """Where the workspaces of training runs are: in the store when that is a local folder."""
+    local = open_store(config.store.url).local_path("runs")
+    return local or Path(config.workspace)
+
+
+def run_key(config: Config, version: Version) -> str:
+    """Equal for two runs that would give the same model: same data, same settings of training."""
+    identity = {
+        "dataset": version.content_digest,
+        "model": config.model.model_dump(mode="json", exclude={"output"}),
+        "parts": config.parts.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json", exclude={"retries", "grace_seconds"}),
+        "remainder": config.data.remainder,
+    }
+    return hexkey(digest_json("run", identity))
+
+
+def choose_run(config: Config, version: Version, *, resume: str | None, reuse: Reuse) -> Path:
+    """The workspace to train in: a named one, one to go on with, or a new one.
+
+    Args:
+        config: the configuration.
+        version: the dataset version.
+        resume: a run_id to go on with.
+        reuse: without `resume`, which runs of the same key to go on with.
+
+    Raises:
+        ValueError: there is no run named `resume`, or it trains on other data.
+    """
+    folder = runs_folder(config)
+    if resume is not None:
+        return _named_run(folder, resume, version)
+    key = run_key(config, version)
+    for workspace in reversed(list(_runs_with_key(folder, key))):
+        if _may_continue(workspace, reuse):
+            return workspace
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.data.name}-{secrets.token_hex(3)}"
+    workspace = folder / run_id
+    workspace.mkdir(parents=True)
+    identity: dict[str, object] = {
+        "run_key": key,
+        "dataset": version.name,
+        "version": version.number,
+    }
+    identity["dataset_digest"] = version.content_digest
+    write_atomically(workspace / IDENTITY_FILE, json.dumps(identity, indent=2).encode())
+    return workspace
+
+
+def is_finished(workspace: Path) -> bool:
+    """Whether a run has trained to its end and its model is still there."""
+    status = read_status(workspace)
+    outputs = [Path(path) for path in status.get("outputs", [])]
+    return status.get("state") == "done" and all(path.exists() for path in outputs)
+
+
+def export_output(workspace: Path, destination: Path) -> Path:
+    """Copies the finished model to where the configuration wants it; gives where it is now.
+
+    Something else of that name is never overwritten: then the copy gets the run's name added. A
+    model that an earlier run of ours wrote there is replaced.
+    """
+    made = workspace / "output" / destination.name
+    if destination.exists() and not _made_by_a_run(destination, workspace.parent):
+        destination = destination.with_name(
+            f"{destination.stem}-{workspace.name}{destination.suffix}"
+        )
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    aside = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}")
+    if made.is_dir():
+        shutil.copytree(made, aside)
+        if destination.exists():
+            shutil.rmtree(destination)
+    else:
+        shutil.copyfile(made, aside)
+    return aside.rename(destination)
+
+
+def _named_run(folder: Path, run_id: str, version: Version) -> Path:
+    workspace = folder / run_id
+    if not (workspace / IDENTITY_FILE).exists():
+        known = ", ".join(path.name for path in _runs(folder)) or "none yet"
+        raise ValueError(f"there is no run {run_id!r} in {folder}; runs: {known}")
+    identity = _identity(workspace)
+    if identity["dataset_digest"] != version.content_digest:
+        raise ValueError(
+            f"run {run_id} trains on {identity['dataset']}@{identity['version']}, and "
+            f"{version.name}@{version.number} has other content. Go on with "
+            f"--dataset {identity['dataset']}@{identity['version']}, or start a new run."
+        )
+    return workspace
+
+
+def _identity(workspace: Path) -> dict[str, object]:
+    identity: dict[str, object] = json.loads((workspace / IDENTITY_FILE).read_text("utf-8"))
+    return identity
+
+
+def _runs(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{IDENTITY_FILE}"))
+
+
+def _runs_with_key(folder: Path, key: str) -> Iterator[Path]:
+    for workspace in _runs(folder):
+        if _identity(workspace).get("run_key") == key:
+            yield workspace
+
+
+def _may_continue(workspace: Path, reuse: Reuse) -> bool:
+    status = read_status(workspace)
+    state = status.get("state")
+    if reuse == "never":
+        return False
+    if state in ("done", "stopped"):
+        return reuse == "any" and (state == "stopped" or is_finished(workspace))
+    if state == "running":
+        return not _is_alive(status)
+    return state is None or bool(status.get("resumable", True))
+
+
+def _is_alive(status: dict[str, object]) -> bool:
+    try:
+        process = psutil.Process(int(str(status["pid"])))
+        return abs(process.create_time() - float(str(status["create_time"]))) < 1
+    except (psutil.NoSuchProcess, KeyError, ValueError):
+        return False
+
+
+def _made_by_a_run(path: Path, runs: Path) -> bool:
+    """Whether some run's output is byte for byte what stands there."""
+    made = runs.glob(f"*/output/{path.name}")
+    return any(_same(path, other) for other in made)
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.is_dir() or other.is_dir():
+        files = [path.relative_to(one) for path in one.rglob("*") if path.is_file()]
+        others = [path.relative_to(other) for path in other.rglob("*") if path.is_file()]
+        return sorted(files) == sorted(others) and all(_same(one / f, other / f) for f in files)
+    return filecmp.cmp(one, other, shallow=False)

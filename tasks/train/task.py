@@ -1,0 +1,95 @@
+"""The Prefect task of training: a child process group that is watched, retried and resumed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed
+
+from storage.versions import Version
+from tasks import progress
+from tasks.config.models import Config
+from tasks.train.events import Event
+from tasks.train.runner import TrainingCrashed, run_training
+from tasks.train.runs import Reuse, choose_run, export_output, is_finished
+from tasks.train.spec import TrainSpec
+from tasks.train.summary import summarize
+
+FIRST_RETRY_SECONDS = 5
+
+
+def _may_resume(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether a training that ended should be started again from its last backup."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, TrainingCrashed) and error.resumable and not error.interrupted
+
+
+@task(retry_condition_fn=_may_resume, cache_policy=NO_CACHE, persist_result=False)
+def train_run(spec: TrainSpec) -> dict[str, Any]:
+    """Trains, or goes on from the newest backup; Cached when this very run is finished."""
+    if is_finished(spec.workspace) and spec.stop_after_steps is None:
+        summary = summarize(spec, seconds=0.0)
+        done: dict[str, Any] = Completed(  # type: ignore[assignment]
+            name="Cached", message=f"run {spec.run_id} is finished", data=summary
+        )
+        return done
+    return run_training(spec, on_event=_tell(spec))
+
+
+def train(
+    config: Config,
+    version: Version,
+    *,
+    resume: str | None = None,
+    stop_after_steps: int | None = None,
+    reuse: Reuse = "crashed",
+) -> dict[str, Any]:
+    """Trains on a dataset version, inside a flow; gives the object `tilewright train` prints."""
+    stops_early = stop_after_steps is not None
+    workspace = choose_run(config, version, resume=resume, reuse="never" if stops_early else reuse)
+    spec = TrainSpec(
+        config=config,
+        store=config.store.url,
+        dataset=version.name,
+        version=version.number,
+        run_id=workspace.name,
+        workspace=workspace,
+        stop_after_steps=stop_after_steps,
+    )
+    delays: list[float] = [FIRST_RETRY_SECONDS * 2**n for n in range(config.train.retries)]
+    summary = train_run.with_options(
+        name="train",
+        task_run_name="train",
+        retries=config.train.retries,
+        retry_delay_seconds=delays,
+    )(spec)
+    outputs = [str(path) for path in summary["outputs"]]
+    if outputs:
+        outputs.insert(0, str(export_output(workspace, Path(config.model.output))))
+    dataset = {"name": version.name, "version": version.number, "uri": version.uri}
+    return summary | {"dataset": dataset, "outputs": outputs}
+
+
+def _tell(spec: TrainSpec) -> Callable[[Event], None]:
+    """Passes events on to the progress display and the log of the task run."""
+    logger = get_run_logger()
+    logger.info("workspace %s", spec.workspace)
+
+    total_steps = 0
+
+    def tell(event: Event) -> None:
+        nonlocal total_steps
+        if event["event"] == "step":
+            progress.report("train", event["step"], total_steps, "steps")
+        elif event["event"] == "message":
+            logger.warning("%s", event["text"])
+        elif event["event"] == "start":
+            total_steps = event["total_steps"]
+        else:
+            logger.info("%s", event)
+
+    return tell

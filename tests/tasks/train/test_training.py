@@ -1,0 +1,196 @@
+"""Training of a tiny model in this process: exact resume, endings, failures, outputs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tasks.train.backup import list_backups, newest_backup, read_facts
+from tasks.train.events import EventReader, loss_history, read_status
+from tests.tasks.train.synthetic import make_dataset
+
+
+def events(spec, name=None):
+    found = EventReader(spec.workspace / "events.jsonl").read()
+    return [event for event in found if name in (None, event["event"])]
+
+
+def assert_equal_backups(first: Path, second: Path) -> None:
+    files = read_facts(first)["files"]
+    assert files.keys() == read_facts(second)["files"].keys()
+    for name in files:
+        if name.endswith(".safetensors"):
+            left, right = load_file(first / name), load_file(second / name)
+            assert left.keys() == right.keys()
+            assert all(torch.equal(left[key], right[key]) for key in left), name
+        else:
+            assert (first / name).read_bytes() == (second / name).read_bytes()
+    ignored = ("files",)
+    left, right = read_facts(first), read_facts(second)
+    assert {k: v for k, v in left.items() if k not in ignored} == {
+        k: v for k, v in right.items() if k not in ignored
+    }
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        # An epoch has 4 micro-batches of 2 rows: step 2 is in its middle, step 4 its end.
+        {},
+        {"gradient_accumulation_steps": 2, "max_steps": 6},
+        {"method": {"kind": "full"}, "batch_size": 3, "max_steps": 4},
+        {"train_dtype": "bfloat16", "gradient_checkpointing": True, "caption_dropout": 0.5},
+    ],
+    ids=["lora", "accumulation", "full", "bfloat16"],
+)
+def test_stopping_and_going_on_equals_never_stopping(bench, settings):
+    if settings.get("method"):
+        settings = settings | {"backup": {"every": 100}}
+    whole, parts = bench.spec("whole", **settings), bench.spec("parts", **settings)
+    half = whole.config.train.max_steps // 2 - (whole.config.train.max_steps == 6)
+    whole, parts = (with_output(spec) for spec in (whole, parts))
+    assert bench.train(whole) == "done"
+    assert bench.train(replace(parts, stop_after_steps=half)) == "stopped"
+    backup = newest_backup(parts.backups)
+    assert read_facts(backup)["step"] == half
+    assert bench.train(replace(parts, resume_from=backup)) == "done"
+
+    assert_equal_backups(newest_backup(whole.backups), newest_backup(parts.backups))
+    assert loss_history(whole.workspace) == loss_history(parts.workspace)
+    rates = [[e["learning_rate"] for e in events(spec, "step")] for spec in (whole, parts)]
+    assert rates[0] == rates[1]
+
+
+def with_output(spec):
+    kind = spec.config.train.method.kind
+    name = {"lora": "kohya_lora", "full": "diffusers"}[kind]
+    model = spec.config.model.model_copy(update={"output_format": name, "output": f"out-{kind}"})
+    return replace(spec, config=spec.config.model_copy(update={"model": model}))
+
+
+def test_training_learns(bench):
+    # The same row, noise and timestep distribution again and again: the loss must fall.
+    bench.version = make_dataset(bench.store, ((64, 64),), repeats=[8.0])
+    spec = bench.spec(
+        max_steps=60,
+        method={"kind": "lora", "rank": 16, "alpha": 16},
+        learning_rate=2e-2,
+        schedule={"kind": "constant"},
+        backup={"every": 0},
+    )
+    assert bench.train(spec) == "done"
+    losses = list(loss_history(spec.workspace).values())
+    assert sum(losses[-15:]) < 0.9 * sum(losses[:15])
+    assert not list_backups(spec.backups)
+
+
+def test_samples_change_nothing_and_are_drawn_at_their_cadence_and_at_the_end(bench):
+    sample = {"every": 2, "prompts": ["a", "b"], "steps": 1, "width": 64, "height": 64}
+    plain, sampled = bench.spec("plain"), bench.spec("sampled", sample=sample)
+    assert bench.train(plain) == bench.train(sampled) == "done"
+    assert loss_history(plain.workspace) == loss_history(sampled.workspace)
+    drawn = [(event["step"], len(event["paths"])) for event in events(sampled, "sample")]
+    assert drawn == [(2, 2), (4, 2)]
+    assert len(list(sampled.workspace.glob("samples/step-00000004/*.png"))) == 2
+
+
+def test_events_status_and_tensorboard_tell_one_story(bench):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    spec = bench.spec()
+    bench.train(replace(spec, stop_after_steps=3))
+    # As after a crash: go on from the backup before the newest, and train step 3 again.
+    bench.train(replace(spec, resume_from=spec.backups / "00000002"))
+
+    status = read_status(spec.workspace)
+    assert (status["state"], status["step"], status["epoch"]) == ("done", 4, 1)
+    assert [event["step"] for event in events(spec, "step")] == [1, 2, 3, 3, 4]
+    assert list(loss_history(spec.workspace)) == [1, 2, 3, 4]
+    board = EventAccumulator(str(spec.workspace / "tensorboard")).Reload()
+    scalars = board.Scalars("train/loss")
+    assert [scalar.step for scalar in scalars] == [1, 2, 3, 4]
+    assert {"train/loss_smoothed", "train/learning_rate", "speed/data_wait_share"} <= set(
+        board.Tags()["scalars"]
+    )
+    metadata = events(spec, "done")[-1]["outputs"]
+    assert Path(metadata[0]).is_file()
+
+
+def test_an_epoch_says_what_it_repeats(bench):
+    bench.version = make_dataset(bench.store, ((64, 64),) * 3 + ((64, 96),) * 2)
+    spec = bench.spec(epochs=1, max_steps=None, gradient_accumulation_steps=2)
+    assert bench.train(spec) == "done"
+    (epoch,) = events(spec, "epoch")
+    assert (epoch["steps"], epoch["entries"], epoch["dropped"]) == (2, 5, {})
+    assert sum(epoch["repeated"].values()) == 3
+
+
+def test_being_asked_to_stop_writes_a_backup_at_the_step_end(bench):
+    stop = Event()
+    stop.set()
+    spec = bench.spec()
+    assert bench.train(spec, stop) == "interrupted"
+    assert [path.name for path in list_backups(spec.backups)] == ["00000001"]
+    assert read_status(spec.workspace)["state"] == "interrupted"
+
+
+def test_a_loss_that_is_not_finite_names_step_and_rows(bench):
+    bench.version = make_dataset(bench.store, poison=[3])
+    spec = bench.spec()
+    assert bench.train(spec) == "failed"
+    status = read_status(spec.workspace)
+    assert status["resumable"] is False
+    assert f"step {status['step'] + 1}: the loss is not finite" in status["error"]
+    assert "(photos/03.jpg)" in status["error"]
+    assert status["error"].count(".jpg") == 1
+
+
+def test_a_backup_of_other_settings_is_refused_where_going_on_cannot_be_exact(bench):
+    spec = bench.spec()
+    bench.train(replace(spec, stop_after_steps=2))
+    backup = spec.backups / "00000002"
+    cases = {
+        "rank was 2 and is now 4": {"method": {"kind": "lora", "rank": 4, "alpha": 2}},
+        "batch_size was 2 and is now 1": {"batch_size": 1},
+        "kind was 'lora' and is now 'full'": {"method": {"kind": "full"}},
+    }
+    for text, change in cases.items():
+        assert bench.train(replace(bench.spec(**change), resume_from=backup)) == "failed"
+        assert text in read_status(spec.workspace)["error"]
+    bench.version = make_dataset(bench.store, loss_weight=[2.0] * 8)
+    assert bench.train(replace(bench.spec(), resume_from=backup)) == "failed"
+    assert "dataset_digest was" in read_status(spec.workspace)["error"]
+
+
+def test_a_changed_learning_rate_is_allowed_and_told(bench):
+    spec = bench.spec()
+    bench.train(replace(spec, stop_after_steps=2))
+    backup = spec.backups / "00000002"
+    changed = replace(bench.spec(learning_rate=1e-3), resume_from=backup)
+    assert bench.train(changed) == "done"
+    assert "settings differ" in events(spec, "message")[0]["text"]
+
+
+def test_loss_weights_scale_the_loss(bench):
+    bench.version = make_dataset(bench.store, loss_weight=[0.0] * 8)
+    spec = bench.spec(max_steps=1)
+    bench.train(spec)
+    assert list(loss_history(spec.workspace).values()) == [0.0]
+
+
+def test_the_finished_model_says_where_it_came_from(bench):
+    from safetensors import safe_open
+
+    spec = bench.spec(max_steps=1)
+    bench.train(spec)
+    (path,) = read_status(spec.workspace)["outputs"]
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["tilewright.dataset"] == "synthetic@1"
+    assert metadata["tilewright.dataset_digest"] == bench.version.content_digest
+    assert metadata["ss_steps"] == "1"
+    assert json.loads((spec.workspace / "config.json").read_text())["train"]["max_steps"] == 1
