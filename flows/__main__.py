@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import summaries
-from flows.command_outcome import DONE, finish, say, stderr
+from flows.command_outcome import DONE, finish, refuse, say, stderr
 from flows.local_server import ensure_server, stop_server, users
 from flows.run_log import command_log, quiet_prefect
 from flows.terminal import show_progress
@@ -59,10 +59,10 @@ def plan(config: ConfigFile, settings: Settings = None, as_json: AsJson = False)
         checked = _checked(config, settings, create_store=False)
         from tasks.pipeline.plan import plan_pipeline  # only now: a bad config is told at once
 
-        with command_log(log, stderr), show_progress(stderr):
+        with show_progress(stderr):
             return plan_pipeline(checked)
 
-    finish("plan", work, summaries.show_stages, as_json=as_json)
+    finish("plan", work, summaries.show_prepared, as_json=as_json)
 
 
 @app.command()
@@ -75,7 +75,7 @@ def prepare(
         _checked(config, settings, create_store=True)
         return _run_flow("prepare_dataset", log, verbose, config, _lines(settings))
 
-    finish("prepare", work, summaries.show_stages, as_json=as_json)
+    finish("prepare", work, summaries.show_prepared, as_json=as_json)
 
 
 @app.command()
@@ -106,17 +106,37 @@ def train(
     finish("train", work, summaries.show_training, as_json=as_json)
 
 
+Size = Annotated[
+    int | None, typer.Option(min=8, metavar="PIXELS", help="Default: the training resolution.")
+]
+
+
 @app.command()
 def sample(
-    run_or_model: Annotated[str, typer.Argument(help="A run's folder, or a finished model.")],
+    run_or_model: Annotated[str, typer.Argument(help="A run's folder, a model or a LoRA file.")],
+    *,
     prompt: Annotated[list[str], typer.Option(help="One image per prompt; may be repeated.")],
+    base: Annotated[str | None, typer.Option(help="The base model of a LoRA file.")] = None,
+    output: Annotated[str | None, typer.Option(help="Folder for the images.")] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What images should not show.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the first image; the next adds one.")] = 42,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
+    guidance: Annotated[float, typer.Option(min=0, help="Classifier-free guidance.")] = 7.0,
+    width: Size = None,
+    height: Size = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Draw images with a trained model."""
+    settings = {"negative_prompt": negative_prompt, "seed": seed, "steps": steps}
+    settings |= {"guidance": guidance, "width": width, "height": height}
 
     def work(log: Path) -> dict[str, Any]:
-        return _run_flow("draw_samples", log, verbose, run_or_model, prompt)
+        _require_model(run_or_model, base)
+        prompts = "\n".join(prompt)
+        return _run_flow(
+            "draw_samples", log, verbose, run_or_model, prompts, base, output, **settings
+        )
 
     finish("sample", work, summaries.show_images, as_json=as_json)
 
@@ -153,11 +173,10 @@ def show(
     def work(log: Path) -> dict[str, Any]:
         from flows import dataset_rows
 
-        with command_log(log, stderr):
-            store, version = dataset_rows.find_version(config_or_store, dataset)
-            for row in dataset_rows.sample_rows(store, version) if jsonl else ():
-                sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
-            sys.stdout.flush()
+        store, version = dataset_rows.find_version(config_or_store, dataset)
+        for row in dataset_rows.sample_rows(store, version) if jsonl else ():
+            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
         facts = {"name": version.name, "version": version.number, "uri": version.uri}
         return {**facts, "num_samples": version.num_samples}
 
@@ -179,7 +198,9 @@ def down(as_json: AsJson = False) -> None:
     finish("down", work, show, as_json=as_json)
 
 
-def _run_flow(module: str, log: Path, verbose: bool, *arguments: Any) -> dict[str, Any]:
+def _run_flow(
+    module: str, log: Path, verbose: bool, *arguments: Any, **settings: Any
+) -> dict[str, Any]:
     """Runs the flow of a module on the right server, with progress and a log.
 
     `prefect` is imported here, after the environment that it reads was set.
@@ -189,7 +210,7 @@ def _run_flow(module: str, log: Path, verbose: bool, *arguments: Any) -> dict[st
     say(f"Prefect UI: {url.removesuffix('/api')}/runs")
     flow = getattr(importlib.import_module(f"flows.{module}"), module)
     with command_log(log, stderr, verbose=verbose), show_progress(stderr):
-        summary: dict[str, Any] = flow(*arguments)
+        summary: dict[str, Any] = flow(*arguments, **settings)
     return summary
 
 
@@ -208,11 +229,28 @@ def _checked(config: str, settings: list[str] | None, *, create_store: bool) -> 
 
 
 def _require_dataset(config: Config, dataset: str | None) -> None:
-    """Refuses to start a training that has no dataset version."""
+    """Refuses to start a training that has no dataset version, or one of other data settings."""
     from flows import dataset_rows
+    from storage.errors import NotFoundError
+    from tasks.dataset.settings import choose_version
 
     store = dataset_rows.existing_store(config.store.url)
-    dataset_rows.named_version(store, dataset or config.data.name)
+    if dataset is not None:
+        dataset_rows.named_version(store, dataset)
+    try:
+        choose_version(store, config, dataset)
+    except (NotFoundError, ValueError) as error:
+        refuse("dataset", str(error), dataset)
+
+
+def _require_model(run_or_model: str, base: str | None) -> None:
+    """Refuses to draw with what is neither a run nor a model."""
+    from tasks.sample.target import find_target
+
+    try:
+        find_target(run_or_model, base)
+    except (ValueError, OSError) as error:
+        refuse("RUN_OR_MODEL", str(error), run_or_model)
 
 
 def _version(wanted: bool) -> None:

@@ -54,8 +54,7 @@ def finish(
         except BrokenPipeError:
             raise  # the reader of our output has gone; typer ends quietly
         except Exception as error:  # the outermost boundary: people get a line, the log the rest
-            with log.open("a") as file:
-                traceback.print_exc(file=file)
+            _keep_traceback(log)
             _fail(FAILED, f"{command} failed: {_one_line(error)}", answer, log)
         if answer is None:
             show(result)
@@ -88,6 +87,14 @@ def _fail(
     if answer is not None:
         answer(facts)
     raise typer.Exit(code)
+
+
+def _keep_traceback(log: Path) -> None:
+    """Writes the current traceback to the log, where there can be one."""
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            traceback.print_exc(file=file)
 
 
 def _one_line(error: Exception) -> str:

@@ -32,18 +32,18 @@ def quiet_prefect(*, verbose: bool) -> None:
 
 
 def log_path(command: str) -> Path:
-    """The log file of this run of a command; only the newest logs are kept."""
+    """The log file of this run of a command; nothing is made yet."""
     folder = tilewright_home() / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in sorted(folder.glob("*.log"))[:-KEPT_LOGS]:
-        old.unlink(missing_ok=True)
     return folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{os.getpid()}.log"
 
 
 @contextlib.contextmanager
 def command_log(path: Path, console: Console, *, verbose: bool = False) -> Iterator[None]:
-    """Logs to a file, which is made with its first line, and shows our warnings."""
-    file = logging.FileHandler(path, delay=True)
+    """Logs to a file while the context lasts, and shows our warnings; the newest logs are kept."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in sorted(path.parent.glob("*.log"))[:-KEPT_LOGS]:
+        old.unlink(missing_ok=True)
+    file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter(LINE, defaults={"task_run_name": ""}))
     shown = _ConsoleHandler(console)
     ours = logging.getLogger("tilewright")

@@ -10,8 +10,14 @@ COUNTS = ("wanted", "reused", "computed", "new", "changed", "removed", "rejected
 MAX_REASONS = 4
 
 
+def show_prepared(summary: dict[str, Any]) -> None:
+    """The summary of `plan` and `prepare`."""
+    show_stages(summary)
+    say(f"took {summary['seconds']:.1f} s")
+
+
 def show_stages(summary: dict[str, Any]) -> None:
-    """The stage table and the dataset of `plan` and `prepare`."""
+    """The stage table and the dataset."""
     table = Table("stage", *COUNTS, "why", box=None, pad_edge=False, header_style="bold")
     for column in table.columns[1:-1]:
         column.justify = "right"
@@ -21,7 +27,8 @@ def show_stages(summary: dict[str, Any]) -> None:
         table.add_row(name, *counts, ", ".join(filter(None, [about, reasons(stage)])))
     stderr.print(table, soft_wrap=False)
     show_dataset(summary["dataset"])
-    say(f"took {summary['seconds']:.1f} s")
+    if summary.get("report"):
+        say(f"{'report':<12}{summary['report']}")
 
 
 def reasons(stage: dict[str, Any]) -> str:

@@ -15,6 +15,9 @@ from tasks.progress import LOGGER_NAME
 PLAIN_SECONDS = 2.0
 """Least time between two plain lines of a stage."""
 
+LEAST_SECONDS = 0.5
+"""A rate is told after this time; before, it says more about the reporting than the work."""
+
 Show = Callable[[str, int, int, str], None]
 """(stage, done, total, unit)"""
 
@@ -81,7 +84,7 @@ def bars(progress: Progress) -> Show:
 
 def _pace(finished: int, left: int, seconds: float) -> str:
     """Rate and remaining time; empty while there is nothing to tell from."""
-    if finished <= 0 or seconds <= 0:
+    if finished <= 0 or seconds < LEAST_SECONDS:
         return ""
     rate = finished / seconds
     remaining = f", {_duration(left / rate)} left" if left > 0 else ""

@@ -10,14 +10,13 @@ import xxhash
 
 from storage.errors import NotFoundError
 from storage.naming import shard_path
-from storage.records import DAMAGE
 from storage.store import Store
 
 _READERS = 4
 
 
-def damaged_items(store: Store, base: str, index: pa.Table) -> pa.Table:
-    """Find the items of an index whose bytes are not those that were written.
+def sound_items(store: Store, base: str, index: pa.Table) -> pa.Array:
+    """Tell for each item of an index whether its bytes are those that were written.
 
     Args:
         store: the store.
@@ -25,23 +24,22 @@ def damaged_items(store: Store, base: str, index: pa.Table) -> pa.Table:
         index: `key, offset, nbytes, xxh3, shard`; a table without `xxh3` has nothing to check.
 
     Returns:
-        `key` and `shard` of the damaged items.
+        One boolean per row.
     """
+    sound = np.ones(len(index), bool)
     if "xxh3" not in index.column_names or not len(index):
-        return DAMAGE.empty_table()
+        return pa.array(sound)
     shards = index["shard"].cast(pa.string()).to_numpy()
     order = np.argsort(shards, kind="stable")
     groups = np.split(order, np.flatnonzero(shards[order][1:] != shards[order][:-1]) + 1)
+
+    def check(rows: np.ndarray) -> None:
+        path = shard_path(base, shards[rows[0]])
+        sound[rows] = _sound(store, path, index.take(pa.array(rows)))
+
     with ThreadPoolExecutor(_READERS) as pool:
-        bad = pool.map(
-            lambda rows: rows[~_sound(store, shard_path(base, shards[rows[0]]), index.take(rows))],
-            groups,
-        )
-        rows = np.sort(np.concatenate(list(bad)))
-    return pa.table(
-        {"key": index["key"].take(rows), "shard": index["shard"].take(rows).cast(pa.string())},
-        schema=DAMAGE,
-    )
+        list(pool.map(check, groups))
+    return pa.array(sound)
 
 
 def _sound(store: Store, path: str, items: pa.Table) -> np.ndarray:

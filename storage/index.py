@@ -1,7 +1,8 @@
-"""Which items of a stage exist: the union of its index segments, first commit first.
+"""Which items of a stage exist: the union of its index segments, where the newest commit wins.
 
 A tensor segment counts only while its shard is there with its recorded size, which one listing
-of the stage tells. Whatever is damaged counts as absent, so the next run makes it again.
+of the stage tells. Whatever is damaged counts as absent, so the next run makes it again, and since
+the newest commit of a key wins, the repaired or refreshed item is the one that readers see.
 """
 
 import json
@@ -11,15 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from storage.damage import damaged_items
-from storage.naming import index_path, new_name, now_iso, shard_path, stage_path
-from storage.records import DAMAGE, INDEX, STAGE_SCHEMAS
-from storage.segments import Segment, anti_join, first_rows, read_segments, write_segment
+from storage.damage import sound_items
+from storage.naming import index_path, shard_path, stage_path
+from storage.records import INDEX, STAGE_SCHEMAS
+from storage.segments import Segment, anti_join, first_rows, read_segments
 from storage.store import Store
 
 __all__ = [
     "index_path",
-    "mark_damaged",
     "missing",
     "read_index",
     "shard_path",
@@ -61,30 +61,13 @@ def read_index(
     wanted = None if columns is None or deep else [*columns]
     table = _live_items(store, stage, stage_id, wanted)
     if deep:
-        bad = damaged_items(store, stage_path(stage, stage_id), table)
-        table = _without(table, bad)
+        table = table.filter(sound_items(store, stage_path(stage, stage_id), table))
     table = first_rows(table, ["key"])
     if columns is None:
         return table
     if unknown := sorted(set(columns) - set(table.column_names)):
         raise ValueError(f"stage {stage} has no columns {unknown}: {table.column_names}")
     return table.select(list(columns))
-
-
-def mark_damaged(store: Store, stage: str, stage_id: str) -> pa.Table:
-    """Read every item again and note the damaged ones, which no index shows from then on.
-
-    Without the note the damaged first commit of a key would go on hiding its repaired second.
-
-    Returns:
-        The damaged items: `key` and `shard`.
-    """
-    base = stage_path(stage, stage_id)
-    bad = damaged_items(store, base, _live_items(store, stage, stage_id, None))
-    if len(bad):
-        path = f"{base}/damaged/{new_name()}.parquet"
-        write_segment(store, path, bad, {"created_at": now_iso()})
-    return bad
 
 
 def missing(wanted: pa.Table, index: pa.Table) -> pa.Table:
@@ -96,13 +79,10 @@ def _live_items(store: Store, stage: str, stage_id: str, columns: Sequence[str] 
     base = stage_path(stage, stage_id)
     listing = store.list(base)
     needed = None if columns is None else sorted({"key", *columns} - {"shard"})
-    segments = read_segments(store, _below(listing, f"{base}/index/"), needed)
+    segments = read_segments(store, sorted(_below(listing, f"{base}/index/")), needed)
     live = [segment for segment in segments if _shard_is_there(segment, base, listing)]
-    table = _joined(live, STAGE_SCHEMAS.get(stage, INDEX))
-    notes = read_segments(store, _below(listing, f"{base}/damaged/"))
-    if not notes:
-        return table
-    return _without(table, pa.concat_tables([note.table for note in notes]))
+    # Names of segments sort by time: the newest comes first, and the first row of a key is kept.
+    return _joined(live[::-1], STAGE_SCHEMAS.get(stage, INDEX))
 
 
 def _below(listing: Mapping[str, int], folder: str) -> list[str]:
@@ -125,11 +105,3 @@ def _joined(segments: Sequence[Segment], empty: pa.Schema) -> pa.Table:
     rows = np.repeat(np.arange(len(segments), dtype=np.int32), counts)
     shard = pa.DictionaryArray.from_arrays(pa.array(rows), pa.array(names, pa.string()))
     return table.append_column("shard", shard).combine_chunks()
-
-
-def _without(table: pa.Table, bad: pa.Table) -> pa.Table:
-    if not len(bad):
-        return table
-    plain = table.select(["key"]).append_column("shard", table["shard"].cast(pa.string()))
-    kept = anti_join(plain.append_column("row", pa.array(np.arange(len(table)))), bad, DAMAGE.names)
-    return table.take(kept["row"])

@@ -1,6 +1,7 @@
 """From the bytes of items to tensors, without copying."""
 
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -23,8 +24,8 @@ class Field:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    offset: int
-    nbytes: int
+    strides: tuple[int, ...]  # of a batch (items, ...), in elements
+    offset: int  # in elements, from the start of the item
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +45,33 @@ def parse_layout(text: str) -> Layout:
         CorruptError: it is not a layout.
     """
     try:
-        fields = tuple(
-            Field(name, dtype, tuple(shape), offset, item_bytes(dtype, tuple(shape)))
-            for name, dtype, shape, offset in json.loads(text)
-        )
+        facts = [(name, dtype, tuple(shape), at) for name, dtype, shape, at in json.loads(text)]
+        nbytes = max((at + item_bytes(dtype, shape) for _, dtype, shape, at in facts), default=0)
+        stride = -(-nbytes // _STRIDE) * _STRIDE
+        fields = tuple(_field(name, dtype, shape, at, stride) for name, dtype, shape, at in facts)
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptError(f"not an item layout: {text!r}") from error
-    nbytes = max((field.offset + field.nbytes for field in fields), default=0)
-    return Layout(fields, nbytes, -(-nbytes // _STRIDE) * _STRIDE)
+    return Layout(fields, nbytes, stride)
 
 
 def split_items(buffer: np.ndarray, layout: Layout) -> "dict[str, Tensor]":
     """View the rows (items, stride) of a byte buffer as one tensor (items, ...) per field."""
     import torch
 
-    rows, count = torch.from_numpy(buffer), len(buffer)
     found = {}
     for field in layout.fields:
-        dtype = getattr(torch, DTYPES[field.dtype][0])
-        if field.nbytes and count:
-            flat = rows[:, field.offset : field.offset + field.nbytes].view(dtype)
-            found[field.name] = flat.view(count, *field.shape)
+        dtype, shape = getattr(torch, field.dtype), (len(buffer), *field.shape)
+        if buffer.size and math.prod(shape):
+            flat = torch.frombuffer(buffer, dtype=dtype)
+            found[field.name] = flat.as_strided(shape, field.strides, field.offset)
         else:
-            found[field.name] = torch.empty((count, *field.shape), dtype=dtype)
+            found[field.name] = torch.empty(shape, dtype=dtype)
     return found
+
+
+def _field(name: str, code: str, shape: tuple[int, ...], offset: int, stride: int) -> Field:
+    dtype, width = DTYPES[code]
+    if offset % width:
+        raise ValueError(f"{name} is not aligned")
+    inner = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    return Field(name, dtype, shape, (stride // width, *inner), offset // width)

@@ -144,7 +144,7 @@ class ItemReader:
         """
         layouts = {ref.layout for ref in items}
         if len(layouts) != 1:
-            raise ValueError(f"items of one layout can be stacked, got {len(layouts)} layouts")
+            raise ValueError(f"only items of one layout can be stacked, got {len(layouts)} layouts")
         layout = parse_layout(layouts.pop())
         return split_items(self._fill(items, layout), layout)
 

@@ -70,9 +70,6 @@ QUARANTINE = pa.schema(
     ]
 )
 
-# Items that a deep check found damaged: readers of the index leave them out from then on.
-DAMAGE = pa.schema([("key", K), ("shard", pa.string())])
-
 TEXT_ITEM = pa.struct(
     [
         ("prompt", pa.int16()),

@@ -12,10 +12,20 @@ from storage.store import Store
 
 def put_table(store: Store, folder: str, table: pa.Table) -> str:
     """Store a table, unless it is there, and return its path `FOLDER/DIGEST.parquet`."""
-    path = f"{folder}/{hexkey(table_digest(table))}.parquet"
+    path = table_path(folder, table)
+    put_table_at(store, path, table)
+    return path
+
+
+def table_path(folder: str, table: pa.Table) -> str:
+    """Name a table by its content."""
+    return f"{folder}/{hexkey(table_digest(table))}.parquet"
+
+
+def put_table_at(store: Store, path: str, table: pa.Table) -> None:
+    """Store a table under the path that `table_path` gave it, unless it is there."""
     if not store.exists(path):
         store.put_if_absent(path, encode_parquet(table))
-    return path
 
 
 def get_table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:

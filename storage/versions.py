@@ -22,7 +22,7 @@ from storage.fingerprint import table_digest
 from storage.naming import checked_word, new_name, now_iso
 from storage.records import DATASET
 from storage.store import Store
-from storage.tables import get_table, put_table
+from storage.tables import get_table, put_table_at, table_path
 
 _FOLDER = "datasets"
 _NUMBER = re.compile(r"(\d{6,})\.json")
@@ -86,7 +86,7 @@ def commit_version(
         "content_digest": content_digest(table),
         "num_rows": len(table),
         "num_samples": len(table) - _count(table, "validation"),
-        "table": f"{_FOLDER}/{name}/{hexkey(table_digest(table))}.parquet",
+        "table": table_path(f"{_FOLDER}/{name}", table),
         "stages": {stage: dict(facts) for stage, facts in stages.items()},
         "config": dict(config),
         "extra": dict(extra),
@@ -95,7 +95,7 @@ def commit_version(
         latest = latest_version(store, name)
         if latest is not None and _facts(latest.meta) == _facts(meta):
             return latest, False
-        put_table(store, f"{_FOLDER}/{name}", table)
+        put_table_at(store, str(meta["table"]), table)
         number = latest.number + 1 if latest else 1
         parent = latest.number if latest else None
         document = {**meta, "number": number, "parent": parent, "created_at": now_iso()}

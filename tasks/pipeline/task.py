@@ -39,6 +39,11 @@ def cached(message: str, data: Any) -> Any:
     return Completed(name="Cached", message=message, data=data)
 
 
+def value(returned: Any) -> Any:
+    """What a task gave: a task that returns a state hands the state through."""
+    return returned.result() if isinstance(returned, State) else returned
+
+
 @task(cache_policy=NO_CACHE, persist_result=False)
 def plan(config: Config, stage: str, upstream: dict[str, StageRef]) -> StagePlan | StageRef:
     """Plans a stage; Cached when the store has every item."""
@@ -94,7 +99,7 @@ def report(config: Config, version: versions.Version, refs: dict[str, StageRef])
 
 def run_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> StageRef:
     """One stage inside a flow: plan, the missing partitions, seal."""
-    planned = plan.with_options(name=name, task_run_name=name)(config, name, upstream)
+    planned = value(plan.with_options(name=name, task_run_name=name)(config, name, upstream))
     if isinstance(planned, StageRef):
         return planned
     futures = [
@@ -115,7 +120,8 @@ def prepare(config: Config) -> tuple[versions.Version, dict[str, StageRef]]:
     refs: dict[str, StageRef] = {}
     for stage in STAGES:
         refs[stage.name] = run_stage(config, stage.name, {up: refs[up] for up in stage.after})
-    version = commit_version.with_options(name="dataset", task_run_name="dataset")(config, refs)
+    commit = commit_version.with_options(name="dataset", task_run_name="dataset")
+    version = value(commit(config, refs))
     report.with_options(name="report", task_run_name="report")(config, version, refs)
     publish_counts(version, refs)
     return version, refs

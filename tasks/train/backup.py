@@ -7,23 +7,20 @@ and lists every file with size and digest, so a damaged backup is recognised and
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from storage.digest import digest_file, hexkey
 from tasks.families.sources import BACKUP_FILE
 from tasks.train.files import sync
+from tasks.train.optimizers import flatten_state, unflatten_state
 from tasks.train.state import Progress, Training
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FORMAT = 1
 OPTIMIZER_TENSORS = "optimizer.safetensors"
 OPTIMIZER_VALUES = "optimizer.json"
-_SEPARATOR = "|"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +79,7 @@ def restore_backup(backup: Path, training: Training) -> None:
     training.method.restore(training.denoiser, load_file(backup / training.method.weights_file))
     values = json.loads((backup / OPTIMIZER_VALUES).read_text(encoding="utf-8"))
     tensors = load_file(backup / OPTIMIZER_TENSORS)
-    training.optimizer.load_state_dict(_unflatten(values, tensors))
+    training.optimizer.load_state_dict(unflatten_state(values, tensors))
     if content["scaler"]:
         training.scaler.load_state_dict(content["scaler"])
     training.progress = Progress(
@@ -158,33 +155,9 @@ def _save_optimizer(folder: Path, training: Training) -> None:
     """The optimizer's state as tensors and plain values: no pickle is ever written or read."""
     from safetensors.torch import save_file
 
-    values, tensors = _flatten(training.optimizer.state_dict())
+    values, tensors = flatten_state(training.optimizer.state_dict())
     save_file(tensors, folder / OPTIMIZER_TENSORS)
     (folder / OPTIMIZER_VALUES).write_text(json.dumps(values), encoding="utf-8")
-
-
-def _flatten(state: Mapping[str, Any]) -> "tuple[dict[str, Any], dict[str, Tensor]]":
-    """An optimizer's state dict as JSON values and named tensors (`<parameter>|<name>`)."""
-    from torch import Tensor
-
-    values: dict[str, dict[str, Any]] = {}
-    tensors: dict[str, Tensor] = {}
-    for parameter, entries in state["state"].items():
-        values[str(parameter)] = {}
-        for name, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"{parameter}{_SEPARATOR}{name}"] = value.detach().contiguous()
-            else:
-                values[str(parameter)][name] = value
-    return {"param_groups": state["param_groups"], "state": values}, tensors
-
-
-def _unflatten(values: Mapping[str, Any], tensors: "Mapping[str, Tensor]") -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {int(p): dict(v) for p, v in values["state"].items()}
-    for key, tensor in tensors.items():
-        parameter, name = key.split(_SEPARATOR, 1)
-        state[int(parameter)][name] = tensor
-    return {"param_groups": values["param_groups"], "state": state}
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tasks.train.loop import Ending
     from tasks.train.setup import Run
     from tasks.train.spec import TrainSpec
+    from tasks.train.step import NonFiniteError
 
 COLLECTIVE_MINUTES = 120
 """Other ranks wait this long for rank 0 to write a backup or draw samples."""
@@ -62,39 +63,38 @@ def train_rank(spec: "TrainSpec", stop: Event, rank: int = 0, local_rank: int = 
 
 
 def _run_loop(run: "Run", log: "EventLog | None", stop: Event) -> "Ending":
+    """The loop with its hooks; ranks other than 0 have no log and write nothing."""
     from tasks.train.batches import step_batches
-    from tasks.train.loop import Hooks, train
+    from tasks.train.loop import silent_hooks, train
     from tasks.train.recorder import Recorder
     from tasks.train.step import NonFiniteError
 
     progress = run.training.progress
     stop_at = run.spec.stop_after_steps and progress.step + run.spec.stop_after_steps
-    recorder = None if log is None else Recorder(run, log, stop)
-    if recorder is None:
-        hooks = Hooks(
-            on_step=lambda report: None,
-            on_backup=lambda: None,
-            on_sample=lambda: None,
-            should_stop=stop.is_set,
-        )
-    else:
-        recorder.start()
-        hooks = recorder.hooks()
     batches = step_batches(run.source, progress.epoch, progress.step_in_epoch)
-    with run.source.reader, closing(batches) as steps:
+    with run.source.reader, closing(batches) as steps, ExitStack() as stack:
+        recorder = None
+        if log is not None:
+            recorder = stack.enter_context(closing(Recorder(run, log, stop)))
+            recorder.start()
+        hooks = recorder.hooks() if recorder else silent_hooks(stop.is_set)
         try:
             ending = train(run.training, steps, hooks, stop_at)
         except NonFiniteError as error:
-            names = ", ".join(run.source.rows.name(row) for row in error.rows) or "unknown"
-            raise ValueError(
-                f"step {run.training.progress.step + 1}: the {error.what} is not finite (NaN or "
-                f"infinity); rows: {names}. The weights of step {run.training.progress.step} are "
-                "untouched. Try a lower train.learning_rate, train.clip_grad_norm = 1.0 or "
-                'train.train_dtype = "bfloat16", and look at these images.'
-            ) from error
-    if recorder is not None:
-        recorder.finish(ending)
-    return ending
+            raise ValueError(_describe(error, run)) from error
+        if recorder:
+            recorder.finish(ending)
+        return ending
+
+
+def _describe(error: "NonFiniteError", run: "Run") -> str:
+    step = run.training.progress.step
+    names = ", ".join(run.source.rows.name(row) for row in error.rows) or "unknown"
+    return (
+        f"step {step + 1}: the {error.what} is not finite (NaN or infinity); rows: {names}. "
+        f"The weights of step {step} are untouched. Look at these images, and try a lower "
+        'train.learning_rate, train.clip_grad_norm = 1.0 or train.train_dtype = "bfloat16".'
+    )
 
 
 def _open_log(spec: "TrainSpec") -> "EventLog":

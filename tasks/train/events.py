@@ -24,10 +24,10 @@ class EventLog:
     """Writes the events and the status of a workspace."""
 
     def __init__(self, workspace: Path, process: Mapping[str, Any]) -> None:
-        """`process` (pid, create_time) goes into every status."""
+        """`process` (pid, create_time) goes into every status, as all facts told later do."""
         self._path = workspace / EVENTS_FILE
-        self._status_path = workspace / STATUS_FILE
-        self._process = dict(process)
+        self._workspace = workspace
+        self._facts = dict(process)
         self._status_at = 0.0
         # A killed writer may have left half a line: ours must not be glued to it.
         if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
@@ -46,11 +46,12 @@ class EventLog:
 
     def status(self, state: State, **facts: Any) -> None:
         """Writes the status; while running at most once a second."""
+        self._facts |= facts
         now = time.monotonic()
         if state == "running" and now - self._status_at < STATUS_SECONDS:
             return
         self._status_at = now
-        write_status(self._status_path.parent, state, **self._process, **facts)
+        write_status(self._workspace, state, **self._facts)
 
 
 @dataclass(slots=True)

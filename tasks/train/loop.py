@@ -43,6 +43,16 @@ class Hooks:
     """Whether this process was asked to end (SIGTERM)."""
 
 
+def silent_hooks(should_stop: Callable[[], bool]) -> Hooks:
+    """Hooks that write nothing: for ranks other than 0."""
+    return Hooks(
+        on_step=lambda report: None,
+        on_backup=lambda: None,
+        on_sample=lambda: None,
+        should_stop=should_stop,
+    )
+
+
 def train(
     training: Training, steps: Iterator[StepBatches], hooks: Hooks, stop_at: int | None = None
 ) -> Ending:

@@ -5,6 +5,7 @@ import faulthandler
 import fcntl
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -32,6 +33,39 @@ def end_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != expected:
         sys.exit(EXIT_ORPHAN)
+
+
+def start_from_own_thread(
+    command: list[str], environment: dict[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Starts a process from a thread that lives as long as the process does."""
+    started: list[subprocess.Popen[bytes] | OSError] = []
+    ready = threading.Event()
+
+    def start_and_stay() -> None:
+        try:
+            with log.open("ab") as output:
+                process = subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            started.append(error)
+            ready.set()
+            return
+        started.append(process)
+        ready.set()
+        process.wait()
+
+    threading.Thread(target=start_and_stay, name="training-launcher", daemon=True).start()
+    ready.wait()
+    if isinstance(started[0], OSError):
+        raise started[0]
+    return started[0]
 
 
 def watch_stop_signals(grace_seconds: float) -> threading.Event:

@@ -44,6 +44,12 @@ class Recorder:
             device=str(training.device),
             resumed_from=run.spec.resume_from and str(run.spec.resume_from),
         )
+        self._log.status(
+            "running",
+            step=training.progress.step,
+            epoch=training.progress.epoch,
+            total_steps=training.total_steps,
+        )
         for note in run.notes:
             self._log.message(note)
 
@@ -64,14 +70,13 @@ class Recorder:
         progress = self._run.training.progress
         facts = {"step": progress.step, "epoch": progress.epoch, "outputs": self._outputs}
         self._log.event("done", state=ending, **facts)
-        self._board.close()
-        self._log.status(ending, total_steps=self._run.training.total_steps, **facts)
+        self._board.flush()
+        self._log.status(ending, **facts)
         self._mirror()
 
-    def fail(self, error: str) -> None:
-        """The last status of a training that cannot go on."""
+    def close(self) -> None:
+        """Ends the TensorBoard files."""
         self._board.close()
-        report_failure(self._log, error, step=self._run.training.progress.step)
 
     def _on_step(self, report: StepReport) -> None:
         if report.epoch != self._epoch:
@@ -92,12 +97,7 @@ class Recorder:
             data_wait_seconds=round(report.wait_seconds, 6),
             seconds=round(report.seconds, 6),
         )
-        self._log.status(
-            "running",
-            step=progress.step,
-            epoch=report.epoch,
-            total_steps=self._run.training.total_steps,
-        )
+        self._log.status("running", step=progress.step, epoch=progress.epoch)
 
     def _on_backup(self) -> None:
         training = self._run.training
@@ -132,10 +132,10 @@ class Recorder:
             self._log.message(f"the workspace could not be copied to the store: {error}")
 
 
-def report_failure(log: EventLog, error: str, **facts: Any) -> None:
+def report_failure(log: EventLog, error: str) -> None:
     """Tells why a training cannot go on, where starting it again would not help."""
-    log.event("failed", error=error, **facts)
-    log.status("failed", error=error, resumable=False, **facts)
+    log.event("failed", error=error)
+    log.status("failed", error=error, resumable=False)
 
 
 def describe_epoch(order: EpochOrder, buckets: tuple[str, ...]) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,9 +20,21 @@ import tasks
 from storage.store import open_store
 from tasks.train.backup import find_damage, list_backups, newest_backup
 from tasks.train.checks import check_spec
-from tasks.train.events import EVENTS_FILE, Event, EventReader, read_status, write_status
+from tasks.train.events import (
+    EVENTS_FILE,
+    Event,
+    EventReader,
+    loss_history,
+    read_status,
+    write_status,
+)
 from tasks.train.mirror import fetch_newest_backup
-from tasks.train.processes import PARENT_VARIABLE, only_runner, wait_for_ranks
+from tasks.train.processes import (
+    PARENT_VARIABLE,
+    only_runner,
+    start_from_own_thread,
+    wait_for_ranks,
+)
 from tasks.train.spec import TrainSpec, write_spec
 from tasks.train.summary import summarize
 
@@ -144,7 +155,7 @@ def _start(spec: TrainSpec) -> _Attempt:
     log = spec.workspace / LOG_FILE
     log_start = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", "tasks.train.launch", str(spec_path)]
-    process = _spawn(command, environment, log)
+    process = start_from_own_thread(command, environment, log)
     write_status(
         spec.workspace,
         "running",
@@ -153,37 +164,6 @@ def _start(spec: TrainSpec) -> _Attempt:
         step=None,
     )
     return _Attempt(spec, process, events, log_start)
-
-
-def _spawn(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Starts a process from a thread that lives as long as the process does."""
-    started: list[subprocess.Popen[bytes] | OSError] = []
-    ready = threading.Event()
-
-    def start_and_stay() -> None:
-        try:
-            with log.open("ab") as output:
-                process = subprocess.Popen(
-                    command,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            started.append(error)
-            ready.set()
-            return
-        started.append(process)
-        ready.set()
-        process.wait()
-
-    threading.Thread(target=start_and_stay, name="training-launcher", daemon=True).start()
-    ready.wait()
-    if isinstance(started[0], OSError):
-        raise started[0]
-    return started[0]
 
 
 def _watch(
@@ -246,7 +226,8 @@ def _describe(spec: TrainSpec, status: dict[str, Any], returncode: int, tail: st
         else f"ended with exit status {returncode}"
     )
     backup = newest_backup(spec.backups)
-    lines = [f"training {spec.run_id} {how} after step {status.get('step')}."]
+    step = max(loss_history(spec.workspace), default=0)
+    lines = [f"training {spec.run_id} {how} after step {step}."]
     if status.get("error"):
         lines.append(str(status["error"]))
     elif status.get("state") == "interrupted":

@@ -61,12 +61,13 @@ def train(
         stop_after_steps=stop_after_steps,
     )
     delays: list[float] = [FIRST_RETRY_SECONDS * 2**n for n in range(config.train.retries)]
-    summary = train_run.with_options(
+    outcome: Any = train_run.with_options(
         name="train",
         task_run_name="train",
         retries=config.train.retries,
         retry_delay_seconds=delays,
     )(spec)
+    summary = outcome.result() if isinstance(outcome, State) else outcome
     outputs = [str(path) for path in summary["outputs"]]
     if outputs:
         outputs.insert(0, str(export_output(workspace, Path(config.model.output))))

@@ -219,9 +219,17 @@ def test_training_without_a_dataset_starts_nothing(config: Path) -> None:
     assert done.returncode == 2
     assert "there is no store" in json.loads(done.stdout)["error"]
     dataset(config.parent / "store", "cars")
-    done = tilewright("train", config)
-    assert (done.returncode, "no such dataset version" in done.stderr) == (2, True)
+    for arguments, told in (([], "no dataset 'boats' yet"), (["--dataset", "cars@7"], "cars")):
+        done = tilewright("train", config, *arguments)
+        assert (done.returncode, told in done.stderr) == (2, True)
     assert not (config.parent / "home" / "server.json").exists()
+
+
+def test_drawing_with_what_is_no_model_starts_nothing(tmp_path: Path) -> None:
+    done = tilewright("sample", tmp_path / "nowhere", "--prompt", "a boat")
+    assert (done.returncode, "RUN_OR_MODEL" in done.stderr) == (2, True)
+    assert tilewright("sample", tmp_path).returncode == 2  # no prompt
+    assert not (tmp_path / "home" / "server.json").exists()
 
 
 def test_a_failed_run_is_one_line_and_a_log(tmp_path: Path) -> None:
@@ -239,6 +247,7 @@ finish("prepare", work, print, as_json=True)
 """
     done = python(code)
     answer = json.loads(done.stdout)
+    assert not (tmp_path / "home" / "server.json").exists()
     assert (answer["error"], answer["exit_code"]) == ("prepare failed: OSError: disk full", 1)
     assert "Traceback" in Path(answer["log"]).read_text()
     assert "noise of a library" in done.stderr

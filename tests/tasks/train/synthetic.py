@@ -39,16 +39,16 @@ def make_dataset(
             shape = (4, height // 8, width // 8)
             writer.add(key, {"latent": random.standard_normal(shape, np.float32)})
     with ShardWriter(store, "text", STAGE_ID) as writer:
-        for number, name in enumerate(["empty", *map(str, range(2 * len(buckets)))]):
+        for name in ["empty", *(f"{n}.{p}" for n in range(len(buckets)) for p in range(2)), "nan"]:
             hidden = random.standard_normal((NUM_TOKENS, TEXT_WIDTH), np.float32)
-            if (number - 1) // 2 in poison and name != "empty":
-                hidden[:] = np.nan
+            hidden = hidden * np.float32("nan") if name == "nan" else hidden
             writer.add(digest("text/1", name), {"hidden": hidden})
     latents, texts = _items(store, "latents"), _items(store, "text")
     rows = []
     for number, (key, (width, height)) in enumerate(zip(keys, buckets, strict=True)):
         row = _row(number, key, width, height) | _latent(latents[key])
-        row["texts"] = [_text(prompt, texts, str(2 * number + prompt)) for prompt in range(2)]
+        names = ["nan" if number in poison else f"{number}.{prompt}" for prompt in range(2)]
+        row["texts"] = [_text(prompt, texts, name) for prompt, name in enumerate(names)]
         rows.append(row | {name: values[number] for name, values in columns.items()})
     version, _ = commit_version(
         store,

@@ -7,14 +7,13 @@ import torch
 
 from storage.store import open_store
 from tasks.train.backup import (
-    _flatten,
-    _unflatten,
     find_damage,
     keep_newest,
     list_backups,
     newest_backup,
 )
 from tasks.train.mirror import fetch_newest_backup, mirror
+from tasks.train.optimizers import flatten_state, unflatten_state
 
 
 @pytest.fixture
@@ -82,8 +81,8 @@ def test_an_optimizer_state_survives_the_way_through_tensors_and_values():
         parameter.square().sum().backward()
         optimizer.step()
         state = optimizer.state_dict()
-        values, tensors = _flatten(state)
-        back = _unflatten(values, tensors)
+        values, tensors = flatten_state(state)
+        back = unflatten_state(values, tensors)
         assert back["state"].keys() == state["state"].keys()
         for name, value in state["state"][0].items():
             assert torch.equal(torch.as_tensor(back["state"][0][name]), torch.as_tensor(value))

@@ -115,9 +115,6 @@ def test_the_order_is_the_one_of_version_1():
     assert order.rows.tolist() == GOLDEN
 
 
-
-
-
 def test_repeats_are_copies_and_zero_is_none():
     columns = make_columns([0] * 4, repeats=[0.0, 1.0, 3.0, 2.0])
     assert Counter(select_entries(columns, make_settings(), 0).tolist()) == {1: 1, 2: 3, 3: 2}
