@@ -36,6 +36,7 @@ from tasks.config.loading import load_config
 from tasks.config.models import Config
 from tasks.encode import latents
 from tasks.encode.workers import one_core_each
+from tasks.imaging.jobs import source_jobs
 from tasks.pipeline.run import StagePlan, plan_stage, seal_stage, work_partition
 from tasks.stage import Context, StageRef
 
@@ -171,8 +172,7 @@ def run_stage(config: Config, crops: StageRef) -> None:
 def in_memory(config: Config, crops: StageRef) -> list[torch.Tensor]:
     """The pixels of every sample as the VAE takes them: (1, 3, H, W) float32, channels last."""
     rows = tables.get_table(Context(config).store, crops.manifest)
-    jobs = latents.source_jobs(rows)
-    images = latents.source_items(jobs, config.data.max_pixels, cpu_count() or 1)
+    images = latents.source_items(source_jobs(rows), config.data.max_pixels, cpu_count() or 1)
     return [
         torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).float() / 127.5 - 1.0
         for _, _, pixels in images

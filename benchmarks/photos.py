@@ -18,7 +18,7 @@ SYNTHETIC = 12
 
 
 def photo_set(count: int, given: str | None) -> list[Path]:
-    """Paths of `count` JPEGs, made on first use, and a line on what they are.
+    """Paths of `count` JPEGs, made on first use; prints what they are.
 
     Args:
         count: how many.
@@ -46,7 +46,7 @@ def _make(originals: list[Path], count: int, folder: Path) -> None:
     draft = folder.with_name(f"{folder.name}.{os.getpid()}")
     draft.mkdir(parents=True)
     for number, path in enumerate(originals):
-        pixels = cv2.imread(str(path))
+        pixels = np.asarray(cv2.imread(str(path)))
         for place in range(number, count, len(originals)):
             crop = _crop(pixels, np.random.default_rng(place))
             quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]

@@ -8,9 +8,23 @@ import pytest
 
 from storage.store import Store, open_store
 
-pytest_plugins = ["tests.model_fixtures"]
+pytest_plugins = ["tests.model_fixtures", "tests.server_fixtures"]
 
 BUCKET = "tilewright-test"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "check: compare with tests/golden; write: accept what is there now"
+    parser.addoption("--golden", choices=("check", "write"), default="check", help=told)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps compiled modules where an environment forbids that: our tests start many processes,
+    and importing torch and Prefect from source takes each of them 10 s more.
+    """
+    cache = getattr(config, "cache", None)
+    if cache is not None and os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(cache.mkdir("bytecode"))
 
 
 @pytest.fixture(scope="session")
