@@ -52,6 +52,15 @@ class Version:
     num_samples: int
     meta: dict[str, Any]
 
+    def summary(self) -> dict[str, Any]:
+        """Give the facts that the `--json` summaries of commands print."""
+        return {
+            "name": self.name,
+            "version": self.number,
+            "uri": self.uri,
+            "num_samples": self.num_samples,
+        }
+
 
 def commit_version(
     store: Store,

@@ -62,7 +62,10 @@ def look_up(files: pa.Table, rows: pa.Table) -> pa.Table:
     moved_from = rows.filter(pc.is_null(rows["error"]))
     moved = pc.index_in(stat_key(files, MOVED_COLUMNS), _array(stat_key(moved_from, MOVED_COLUMNS)))
     nameless = pc.and_(pc.equal(files["inode"], 0), pc.equal(files["etag"], ""))
-    moved = pc.if_else(nameless, pa.scalar(None, pa.int32()), pc.add(moved, rows.num_rows))
+    # A row of the very same path is no rename: its ctime says that the file was written to.
+    in_place = pc.equal(moved_from["path"].take(_array(moved)), files["path"])
+    impossible = pc.or_(nameless, pc.fill_null(in_place, False))
+    moved = pc.if_else(impossible, pa.scalar(None, pa.int32()), pc.add(moved, rows.num_rows))
     both = pa.concat_tables([rows, moved_from])
     return both.take(_array(pc.coalesce(same, moved)))
 

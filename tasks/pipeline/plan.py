@@ -20,14 +20,10 @@ def plan_pipeline(config: Config) -> dict[str, Any]:
         checked = stage.check(context, stage.wanted(context, manifests))
         manifests[stage.name] = stage.manifest(context, checked)
         counts[stage.name] = checked.counts
-    latest = context.latest
+    nothing = {"name": config.data.name, "version": None, "uri": None}
     return {
-        "dataset": {
-            "name": config.data.name,
-            "version": latest.number if latest else None,
-            "uri": latest.uri if latest else None,
-            "num_samples": manifests["latents"].num_rows,
-        },
+        "dataset": (context.latest.summary() if context.latest else nothing)
+        | {"num_samples": manifests["latents"].num_rows},
         "stages": stages_json(counts),
         "seconds": round(time.monotonic() - started, 3),
     }

@@ -144,12 +144,7 @@ def summary(
     """The object that `tilewright prepare --json` prints."""
     return {
         "report": Context(config).store.uri(report_path(version)),
-        "dataset": {
-            "name": version.name,
-            "version": version.number,
-            "uri": version.uri,
-            "num_samples": version.num_samples,
-        },
+        "dataset": version.summary(),
         "stages": stages_json({name: ref.counts for name, ref in refs.items()}),
         "seconds": round(seconds, 3),
     }

@@ -67,12 +67,11 @@ def train(
         retries=config.train.retries,
         retry_delay_seconds=delays,
     )(spec)
-    summary = outcome.result() if isinstance(outcome, State) else outcome
+    summary: dict[str, Any] = outcome.result() if isinstance(outcome, State) else outcome
     outputs = [str(path) for path in summary["outputs"]]
     if outputs:
         outputs.insert(0, str(export_output(workspace, Path(config.model.output))))
-    dataset = {"name": version.name, "version": version.number, "uri": version.uri}
-    return summary | {"dataset": dataset, "outputs": outputs}
+    return summary | {"dataset": version.summary(), "outputs": outputs}
 
 
 def _tell(spec: TrainSpec) -> Callable[[Event], None]:

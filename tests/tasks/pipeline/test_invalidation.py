@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.model_fixtures import TinyModels
-from tests.projects import Prepared, Project, make_old, make_project
 from tests.photos import make_photo
+from tests.projects import Prepared, Project, make_old, make_project
 
 NOTHING = {"scan": 0, "prompts": 0, "crops": 0, "text": 0, "latents": 0}
 TILES = 12
@@ -24,7 +24,7 @@ def prepared_once(
 
 @pytest.fixture
 def project(prepared_once: tuple[Project, Prepared], tmp_path: Path) -> Project:
-    """A prepared project of its own, with its store, photos keeping times and (by copy) not inode."""
+    """A prepared project of its own, with its store; the copied photos have other inodes."""
     original, _ = prepared_once
     shutil.copytree(original.folder, tmp_path / "project")
     copied = Project(tmp_path / "project")
