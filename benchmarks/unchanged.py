@@ -37,6 +37,7 @@ base = "model"
 [data]
 name = "bench"
 resolution = "64"
+encode_batch_size = 64
 [[concepts]]
 name = "photos"
 path = "photos"

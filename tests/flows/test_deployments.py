@@ -1,0 +1,157 @@
+"""`prefect.yaml`: every flow deploys, and a run that a worker starts is cached the second time."""
+
+import copy
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from tests.model_fixtures import TinyModels
+from tests.projects import Project, make_project
+from tests.server_fixtures import BIN, ROOT, TERMINAL, PrefectServer, wait_for
+
+POOL = "tilewright"
+ANCHORS = {"definitions"}
+"""Top-level keys that only hold YAML anchors."""
+
+
+def document() -> dict[str, Any]:
+    loaded = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def unknown_keys(content: dict[str, Any]) -> list[str]:
+    """The keys that Prefect would ignore without a word, by their path."""
+    from prefect.cli.deploy._models import PrefectYamlModel
+
+    rest = {key: value for key, value in content.items() if key not in ANCHORS}
+    return sorted(_unknown(rest, PrefectYamlModel, ""))
+
+
+def _unknown(content: dict[str, Any], model: Any, path: str) -> Iterator[str]:
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    for key, value in content.items():
+        if key not in fields:
+            yield path + key
+            continue
+        for below in _models(fields[key].annotation):
+            inner = value if isinstance(value, list) else [value]
+            for number, one in enumerate(inner):
+                if isinstance(one, dict):
+                    place = (
+                        f"{path}{key}[{number}]." if isinstance(value, list) else f"{path}{key}."
+                    )
+                    yield from _unknown(one, below, place)
+
+
+def _models(annotation: Any) -> list[Any]:
+    """The pydantic models in an annotation such as `Optional[List[Model]]`."""
+    if hasattr(annotation, "model_fields"):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+@pytest.fixture(scope="module")
+def deployments(prefect_server: PrefectServer) -> dict[str, dict[str, Any]]:
+    """Everything in prefect.yaml, deployed; by name."""
+    prefect = BIN / "prefect"
+    made = prefect_server.run(prefect, "work-pool", "create", POOL, "--type", "process")
+    assert made.code == 0, made.stderr
+    deployed = prefect_server.run(prefect, "--no-prompt", "deploy", "--all", cwd=ROOT)
+    assert deployed.code == 0, deployed.stdout + deployed.stderr
+    return {found["name"]: found for found in prefect_server.post("/deployments/filter")}
+
+
+@pytest.fixture
+def worker(prefect_server: PrefectServer) -> Iterator[None]:
+    """A process worker that looks for work every second."""
+    with (prefect_server.home / "worker.log").open("wb") as log:
+        process = prefect_server.start(
+            *(BIN / "prefect", "worker", "start", "--pool", POOL, "--type", "process"),
+            stdout=log,
+            stderr=log,
+        )
+    yield
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_models: TinyModels) -> Project:
+    return make_project(tmp_path / "project", tiny_models["sd15"], num_photos=1)
+
+
+def test_prefect_knows_every_key() -> None:
+    assert unknown_keys(document()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "typo"),
+    [
+        ((), "deploymnets"),
+        (("deployments", 0), "concurency_limit"),
+        (("deployments", 0, "concurrency_limit"), "colision_strategy"),
+        (("deployments", 1, "work_pool"), "nam"),
+    ],
+)
+def test_a_typo_is_seen(path: tuple[str | int, ...], typo: str) -> None:
+    content = copy.deepcopy(document())
+    place: Any = content
+    for step in path:
+        place = place[step]
+    place[typo] = 1
+    (found,) = unknown_keys(content)
+    assert found.endswith(typo)
+
+
+def test_every_flow_is_deployed(deployments: dict[str, dict[str, Any]]) -> None:
+    flows = [
+        f"flows/{path.name}:{path.stem}"
+        for path in (ROOT / "flows").glob("*.py")
+        if re.search(r"^@flow\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert {found["entrypoint"] for found in deployments.values()} == set(flows)
+    assert set(deployments) == {entry["name"] for entry in document()["deployments"]}
+    for entry in document()["deployments"]:
+        found = deployments[entry["name"]]
+        assert found["work_pool_name"] == POOL
+        limit = found.get("global_concurrency_limit") or {}
+        assert limit.get("limit") == entry.get("concurrency_limit", {}).get("limit")
+
+
+def test_the_form_explains_every_parameter(deployments: dict[str, dict[str, Any]]) -> None:
+    for name, found in deployments.items():
+        for parameter, schema in found["parameter_openapi_schema"]["properties"].items():
+            assert schema.get("description"), f"{name}: {parameter}"
+
+
+def test_a_worker_prepares_and_the_second_run_is_cached(
+    prefect_server: PrefectServer,
+    deployments: dict[str, dict[str, Any]],
+    worker: None,
+    project: Project,
+) -> None:
+    stages = {"scan", "prompts", "crops", "text", "latents", "dataset", "report"}
+    first = run_deployment(prefect_server, deployments["prepare"]["id"], project)
+    assert set(first) >= stages
+    assert set(first.values()) == {"Completed"}
+    second = run_deployment(prefect_server, deployments["prepare"]["id"], project)
+    assert second == dict.fromkeys(stages, "Cached")
+
+
+def run_deployment(server: PrefectServer, deployment: str, project: Project) -> dict[str, str]:
+    """Creates a run through the API, waits for it, and gives the states of its tasks."""
+    parameters = {"config_file": str(project.run_toml)}
+    run = server.post(f"/deployments/{deployment}/create_flow_run", parameters=parameters)["id"]
+
+    def ended() -> dict[str, Any] | None:
+        state: dict[str, Any] | None = server.get(f"/flow_runs/{run}")["state"]
+        return state if state and state["type"] in TERMINAL else None
+
+    state = wait_for(ended, 120)
+    assert state["type"] == "COMPLETED", (state, (server.home / "worker.log").read_text())
+    return server.task_states(run)
