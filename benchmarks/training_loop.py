@@ -28,8 +28,8 @@ from tasks.train.precision import choose_precision
 from tasks.train.state import Progress, Training
 
 FLOOR = 0.95
-ROUNDS = 15
-STEPS = 2
+ROUNDS = 31
+STEPS = 1
 BATCH, LATENT = 4, 32
 SCHEDULER = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -42,7 +42,7 @@ def build_unet() -> Any:
     return UNet2DConditionModel(
         sample_size=LATENT,
         block_out_channels=(32, 64),
-        layers_per_block=2,
+        layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=64,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from storage.reading import ItemReader, ItemRef
 
 T = TypeVar("T")
+MAX_EMPTY_EPOCHS = 1000
 READ_AHEAD = 2
 """Batches in preparation beside the ones of the running step."""
 
@@ -181,22 +182,20 @@ def assemble(source: Source, order: EpochOrder, micro: int) -> Batch:
 
 def _places(source: Source, epoch: int, step: int) -> Iterator[tuple[EpochOrder, int]]:
     """Each step to come: its epoch's order and its number there."""
-    while True:
+    num_empty = 0
+    while num_empty < MAX_EMPTY_EPOCHS:
         order = epoch_plan(source.rows.order, source.order, epoch)
-        if not order.num_steps:
-            _refuse_empty_epoch(source, order)
+        # One row at half a repeat has an epoch without steps now and then; that is no error.
+        num_empty = 0 if order.num_steps else num_empty + 1
         for number in range(step, order.num_steps):
             yield order, number
         epoch, step = epoch + 1, 0
-
-
-def _refuse_empty_epoch(source: Source, order: EpochOrder) -> None:
     needed = source.order.batch_size * source.order.step_size
     raise ValueError(
-        f"epoch {order.epoch} has no complete optimizer step: it has {order.num_entries} entries "
-        f"in {len(source.rows.buckets)} buckets, and a step takes {needed}. Use "
-        'data.remainder = "repeat", a smaller train.batch_size or more data (concept repeats '
-        "of 0 train nothing)."
+        f"no epoch has a complete optimizer step of {needed} samples: there are "
+        f"{len(source.rows.order.bucket)} rows in {len(source.rows.buckets)} buckets. Use "
+        'data.remainder = "repeat", a smaller train.batch_size or more data (concepts with '
+        "repeats of 0 train nothing)."
     )
 
 

@@ -86,7 +86,7 @@ def train_step(
     data = next(steps)
     arrived = time.perf_counter()
     result = optimizer_step(training, data, should_stop)
-    training.progress = training.progress.after_step(result.loss, data.ends_epoch)
+    training.progress = training.progress.after_step(result.loss, data)
     per_rank = sum(len(batch.rows) for batch in data.batches)
     report = StepReport(
         progress=training.progress,

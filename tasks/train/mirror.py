@@ -13,21 +13,26 @@ from storage.store import Store
 from tasks.families.sources import BACKUP_FILE
 from tasks.train.backup import list_backups
 
+_BIG_BYTES = 32 << 20
+_LINK = ".mirror-"
+
 
 def mirror(store: Store, run_id: str, workspace: Path) -> None:
     """Brings `runs/<run_id>/` of the store to what the workspace is now."""
+    for leftover in workspace.glob(f"{_LINK}*"):
+        leftover.unlink()
     prefix = f"runs/{run_id}"
     present = store.list(prefix)
     backups = list_backups(workspace / "backups")
     for backup in backups:
-        if f"{prefix}/backups/{backup.name}/{BACKUP_FILE}" not in present:
-            _send_backup(store, prefix, backup, present)
+        _send_backup(store, f"{prefix}/backups/{backup.name}", backup, present)
     _drop_old_backups(store, prefix, {backup.name for backup in backups}, present)
     for path in _other_files(workspace):
-        name = f"{prefix}/{path.relative_to(workspace).as_posix()}"
-        # Logs and events only grow, images and models never change: size tells.
-        if present.get(name) != path.stat().st_size or path.name in ("config.json", "status.json"):
-            store.replace(name, path.read_bytes())
+        name = path.relative_to(workspace).as_posix()
+        # Logs only grow and pictures stay, so their size tells; a model may change at equal size.
+        grows = name.endswith((".jsonl", ".log", ".png")) or name.startswith("tensorboard/")
+        if not grows or present.get(f"{prefix}/{name}") != path.stat().st_size:
+            _send(store, f"{prefix}/{name}", path, workspace)
 
 
 def fetch_newest_backup(store: Store, run_id: str, workspace: Path) -> Path | None:
@@ -49,19 +54,32 @@ def fetch_newest_backup(store: Store, run_id: str, workspace: Path) -> Path | No
     return final
 
 
-def _send_backup(store: Store, prefix: str, backup: Path, present: dict[str, int]) -> None:
-    files = sorted(backup.iterdir(), key=lambda path: path.name == BACKUP_FILE)
-    for path in files:
-        name = f"{prefix}/backups/{backup.name}/{path.name}"
-        if name in present:
-            store.delete(name)
-        # publish_file moves: it gets a second name of the file.
-        link = path.with_name(f".mirror-{uuid4().hex}")
-        os.link(path, link)
-        try:
-            store.publish_file(link, name)
-        finally:
-            link.unlink(missing_ok=True)
+def _send_backup(store: Store, name: str, backup: Path, present: dict[str, int]) -> None:
+    manifest = backup / BACKUP_FILE
+    if not manifest.is_file():
+        return
+    sent = f"{name}/{BACKUP_FILE}"
+    if sent in present:
+        if store.read_bytes(sent) == manifest.read_bytes():
+            return
+        store.delete(sent)
+    for path in sorted(backup.iterdir(), key=lambda path: path == manifest):
+        _send(store, f"{name}/{path.name}", path, backup.parents[1])
+
+
+def _send(store: Store, name: str, path: Path, workspace: Path) -> None:
+    """Copies a file into the store, over what is there; a big one is never read into memory."""
+    if path.stat().st_size < _BIG_BYTES:
+        store.replace(name, path.read_bytes())
+        return
+    store.delete(name)
+    # publish_file moves: give it a second name of the file.
+    link = workspace / f"{_LINK}{uuid4().hex}"
+    os.link(path, link)
+    try:
+        store.publish_file(link, name)
+    finally:
+        link.unlink(missing_ok=True)
 
 
 def _drop_old_backups(store: Store, prefix: str, keep: set[str], present: dict[str, int]) -> None:

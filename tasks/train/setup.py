@@ -52,7 +52,7 @@ def prepare_run(spec: TrainSpec, store: Store, device: "torch.device", rank: int
     _check_family(version, family)
     rows = load_rows(store, version)
     model = resolve_model(config.model.base, family, config.model.config_folder)
-    training = _build_training(config, family, model, device)
+    training = build_training(config, family, model, device)
     order = order_settings(config, rows)
     training.total_steps = planned_steps(config, rows, order)
     facts = _backup_facts(spec, version)
@@ -99,9 +99,10 @@ def planned_steps(config: Config, rows: Rows, order: OrderSettings) -> int:
     return total
 
 
-def _build_training(
+def build_training(
     config: Config, family: Family, model: ModelSource, device: "torch.device"
 ) -> Training:
+    """A training at step 0 that knows of no dataset yet: `total_steps` is still to be set."""
     import torch
 
     train = config.train

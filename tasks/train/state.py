@@ -1,11 +1,12 @@
 """The state of a training: how far it is, and the parts that a step needs, as one record."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.config.models import TrainConfig
 from tasks.families.base import Family
+from tasks.train.batches import StepBatches
 
 if TYPE_CHECKING:
     import torch
@@ -28,14 +29,13 @@ class Progress:
     """The next step is step number `step_in_epoch` (from 0) of epoch `epoch` (from 0)."""
     smoothed_loss: float | None = None
 
-    def after_step(self, loss: float, ends_epoch: bool) -> "Progress":
+    def after_step(self, loss: float, data: StepBatches) -> "Progress":
         """The progress after one more optimizer step."""
         before = loss if self.smoothed_loss is None else self.smoothed_loss
-        return replace(
-            self,
+        return Progress(
             step=self.step + 1,
-            epoch=self.epoch + ends_epoch,
-            step_in_epoch=0 if ends_epoch else self.step_in_epoch + 1,
+            epoch=data.epoch + data.ends_epoch,
+            step_in_epoch=0 if data.ends_epoch else data.step_in_epoch + 1,
             smoothed_loss=SMOOTHING * before + (1 - SMOOTHING) * loss,
         )
 

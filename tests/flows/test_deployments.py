@@ -1,10 +1,10 @@
 """`prefect.yaml`: every flow deploys, and a run that a worker starts is cached the second time."""
 
-import copy
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
@@ -29,30 +29,35 @@ def unknown_keys(content: dict[str, Any]) -> list[str]:
     from prefect.cli.deploy._models import PrefectYamlModel
 
     rest = {key: value for key, value in content.items() if key not in ANCHORS}
-    return sorted(_unknown(rest, PrefectYamlModel, ""))
+    return sorted(_unknown(rest, [PrefectYamlModel], ""))
 
 
-def _unknown(content: dict[str, Any], model: Any, path: str) -> Iterator[str]:
-    fields = {field.alias or name: field for name, field in model.model_fields.items()}
-    for key, value in content.items():
-        if key not in fields:
-            yield path + key
-            continue
-        for below in _models(fields[key].annotation):
-            inner = value if isinstance(value, list) else [value]
-            for number, one in enumerate(inner):
-                if isinstance(one, dict):
-                    place = (
-                        f"{path}{key}[{number}]." if isinstance(value, list) else f"{path}{key}."
-                    )
-                    yield from _unknown(one, below, place)
+def _unknown(content: Any, models: list[Any], path: str) -> Iterator[str]:
+    """The keys below `path` that none of the models that may stand there has."""
+    if isinstance(content, list):
+        for number, entry in enumerate(content):
+            yield from _unknown(entry, models, f"{path}[{number}]")
+    elif isinstance(content, dict) and models:
+        known = {name: hint for model in models for name, hint in _fields(model)}
+        for key, value in content.items():
+            place = f"{path}.{key}".removeprefix(".")
+            if key in known:
+                yield from _unknown(value, _models(known[key]), place)
+            else:
+                yield place
 
 
-def _models(annotation: Any) -> list[Any]:
-    """The pydantic models in an annotation such as `Optional[List[Model]]`."""
-    if hasattr(annotation, "model_fields"):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models(argument)]
+def _fields(model: Any) -> Iterator[tuple[str, Any]]:
+    hints = get_type_hints(model)
+    for name, field in model.model_fields.items():
+        yield field.alias or name, hints[name]
+
+
+def _models(hint: Any) -> list[Any]:
+    """The pydantic models in a type such as `Optional[List[Model]]`."""
+    if hasattr(hint, "model_fields"):
+        return [hint]
+    return [model for argument in get_args(hint) for model in _models(argument)]
 
 
 @pytest.fixture(scope="module")
@@ -95,17 +100,23 @@ def test_prefect_knows_every_key() -> None:
         ((), "deploymnets"),
         (("deployments", 0), "concurency_limit"),
         (("deployments", 0, "concurrency_limit"), "colision_strategy"),
-        (("deployments", 1, "work_pool"), "nam"),
+        (("deployments", 1, "work_pool"), "work_queue"),
     ],
 )
 def test_a_typo_is_seen(path: tuple[str | int, ...], typo: str) -> None:
-    content = copy.deepcopy(document())
+    content = json.loads(json.dumps(document()))  # unlike a deep copy, this parts shared anchors
     place: Any = content
     for step in path:
         place = place[step]
     place[typo] = 1
     (found,) = unknown_keys(content)
     assert found.endswith(typo)
+
+
+def test_a_typo_in_a_schedule_is_seen() -> None:
+    content = document()
+    content["deployments"][0]["schedules"] = [{"cron": "0 3 * * *", "timezon": "Europe/Berlin"}]
+    assert unknown_keys(content) == ["deployments[0].schedules[0].timezon"]
 
 
 def test_every_flow_is_deployed(deployments: dict[str, dict[str, Any]]) -> None:

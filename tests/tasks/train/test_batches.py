@@ -119,10 +119,17 @@ def test_a_dataset_without_training_rows_is_refused(local_store):
         load_rows(local_store, version)
 
 
-def test_an_epoch_without_a_whole_step_is_refused(local_store):
+def test_data_without_a_whole_step_are_refused(local_store):
     version = make_dataset(local_store, ((64, 64),), repeats=[0.0])
-    with pytest.raises(ValueError, match=r"no complete optimizer step.*repeats"):
+    with pytest.raises(ValueError, match=r"no epoch has a complete optimizer step.*repeats"):
         take(make_source(local_store, version), 1)
+
+
+def test_an_empty_epoch_now_and_then_is_skipped(local_store):
+    version = make_dataset(local_store, ((64, 64),), repeats=[0.5])
+    epochs = [step.epoch for step in take(make_source(local_store, version), 20)]
+    assert epochs == sorted(set(epochs))
+    assert 25 < epochs[-1] < 60
 
 
 def test_alternatives_are_counted_within_a_source_kind_and_scale(local_store):

@@ -76,7 +76,7 @@ def test_training_learns(bench):
     # The same row, noise and timestep distribution again and again: the loss must fall.
     bench.version = make_dataset(bench.store, ((64, 64),), repeats=[8.0])
     spec = bench.spec(
-        max_steps=60,
+        max_steps=40,
         method={"kind": "lora", "rank": 16, "alpha": 16},
         learning_rate=2e-2,
         schedule={"kind": "constant"},
@@ -84,7 +84,7 @@ def test_training_learns(bench):
     )
     assert bench.train(spec) == "done"
     losses = list(loss_history(spec.workspace).values())
-    assert sum(losses[-15:]) < 0.9 * sum(losses[:15])
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     assert not list_backups(spec.backups)
 
 

@@ -1,0 +1,130 @@
+"""Which run a command goes on with, and where its model ends up."""
+
+import json
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from storage.versions import Version
+from tasks.config.models import Config
+from tasks.train.events import write_status
+from tasks.train.runs import choose_run, export_output, is_finished, run_key
+
+VERSION = Version("data", 3, "uri", "digest-a", 5, {})
+OTHER = Version("data", 4, "uri", "digest-b", 6, {})
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config.model_validate(
+        {
+            "store": {"url": str(tmp_path / "store")},
+            "model": {
+                "family": "sd15",
+                "base": "model",
+                "output": str(tmp_path / "out.safetensors"),
+            },
+            "concepts": [],
+        }
+    )
+
+
+def finished(workspace: Path, content: bytes = b"weights") -> Path:
+    made = workspace / "output" / "out.safetensors"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_bytes(content)
+    write_status(workspace, "done", step=4, epoch=1, outputs=[str(made)])
+    return made
+
+
+def ended(workspace: Path, state: str, **facts: object) -> None:
+    write_status(workspace, state, step=2, epoch=0, **facts)  # type: ignore[arg-type]
+
+
+def test_a_crashed_run_is_gone_on_with(config: Config) -> None:
+    first = choose_run(config, VERSION, resume=None, reuse="crashed")
+    ended(first, "running", pid=2**22 + 1, create_time=1.0)
+    assert choose_run(config, VERSION, resume=None, reuse="crashed") == first
+    ended(first, "interrupted")
+    assert choose_run(config, VERSION, resume=None, reuse="any") == first
+
+
+def test_a_run_that_still_trains_is_left_alone(config: Config) -> None:
+    first = choose_run(config, VERSION, resume=None, reuse="any")
+    me = psutil.Process(os.getpid())
+    ended(first, "running", pid=me.pid, create_time=me.create_time())
+    assert choose_run(config, VERSION, resume=None, reuse="any") != first
+
+
+def test_a_finished_run_counts_for_run_but_not_for_train(config: Config) -> None:
+    first = choose_run(config, VERSION, resume=None, reuse="any")
+    made = finished(first)
+    assert is_finished(first)
+    assert choose_run(config, VERSION, resume=None, reuse="any") == first
+    assert choose_run(config, VERSION, resume=None, reuse="crashed") != first
+    made.unlink()
+    assert not is_finished(first)
+
+
+def test_a_hopeless_run_is_not_started_again(config: Config) -> None:
+    first = choose_run(config, VERSION, resume=None, reuse="any")
+    ended(first, "failed", resumable=False)
+    assert choose_run(config, VERSION, resume=None, reuse="any") != first
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.5}, {"seed": 1}, {"max_steps": 9}])
+def test_other_settings_are_another_run(config: Config, change: dict[str, object]) -> None:
+    other = config.model_copy(update={"train": config.train.model_copy(update=change)})
+    assert run_key(config, VERSION) != run_key(other, VERSION)
+
+
+def test_data_counts_by_content_and_the_output_name_not_at_all(config: Config) -> None:
+    renamed = config.model_copy(
+        update={"model": config.model.model_copy(update={"output": "x.safetensors"})}
+    )
+    assert run_key(config, VERSION) == run_key(renamed, VERSION)
+    assert run_key(config, VERSION) != run_key(config, OTHER)
+
+
+def test_a_named_run_must_exist_and_have_the_same_data(config: Config) -> None:
+    first = choose_run(config, VERSION, resume=None, reuse="never")
+    assert choose_run(config, VERSION, resume=first.name, reuse="never") == first
+    with pytest.raises(ValueError, match=first.name):
+        choose_run(config, VERSION, resume="no-such-run", reuse="never")
+    with pytest.raises(ValueError, match="--dataset data@3"):
+        choose_run(config, OTHER, resume=first.name, reuse="never")
+
+
+def test_the_model_is_copied_to_where_it_was_asked_for(config: Config, tmp_path: Path) -> None:
+    workspace = choose_run(config, VERSION, resume=None, reuse="never")
+    finished(workspace, b"one")
+    wanted = tmp_path / "out.safetensors"
+    assert export_output(workspace, wanted) == wanted
+    assert wanted.read_bytes() == b"one"
+    later = choose_run(config, VERSION, resume=None, reuse="never")
+    finished(later, b"two")
+    assert export_output(later, wanted) == wanted, "an earlier model of ours is replaced"
+    assert wanted.read_bytes() == b"two"
+
+
+def test_a_file_that_is_not_ours_is_never_overwritten(config: Config, tmp_path: Path) -> None:
+    workspace = choose_run(config, VERSION, resume=None, reuse="never")
+    finished(workspace, b"one")
+    wanted = tmp_path / "out.safetensors"
+    wanted.write_bytes(b"the only copy of my favourite LoRA")
+    written = export_output(workspace, wanted)
+    assert written == tmp_path / f"out-{workspace.name}.safetensors"
+    assert wanted.read_bytes() == b"the only copy of my favourite LoRA"
+    assert written.read_bytes() == b"one"
+
+
+def test_a_model_folder_is_exported_whole(config: Config, tmp_path: Path) -> None:
+    workspace = choose_run(config, VERSION, resume=None, reuse="never")
+    made = workspace / "output" / "model"
+    made.mkdir(parents=True)
+    (made / "model_index.json").write_text(json.dumps({"a": 1}))
+    for _ in range(2):
+        assert export_output(workspace, tmp_path / "model") == tmp_path / "model"
+    assert (tmp_path / "model/model_index.json").exists()
