@@ -164,9 +164,7 @@ def assemble(source: Source, order: EpochOrder, micro: int) -> Batch:
         _text_refs(rows, item, draws, order.epoch, position)
         for item, position in zip(items, positions, strict=True)
     ]
-    latent_refs = [latent_ref(item) for item in items]
-    found = _read(source.reader, [*latent_refs, *(ref for text in texts for ref in text.values())])
-    latents = torch.stack([_only_field(found[ref]) for ref in latent_refs])
+    (latents,) = source.reader.read_stacked([latent_ref(item) for item in items]).values()
     return Batch(
         rows=tuple(chosen.tolist()),
         epoch=order.epoch,
@@ -174,7 +172,10 @@ def assemble(source: Source, order: EpochOrder, micro: int) -> Batch:
         latents=latents,
         noise=normal(tuple(latents.shape[1:]), draws.seed, order.epoch, positions),
         timesteps=torch.tensor([_timestep(draws, order.epoch, p) for p in positions]),
-        texts={encoder: _stack(found, [text[encoder] for text in texts]) for encoder in texts[0]},
+        texts={
+            encoder: _read_texts(source.reader, [text[encoder] for text in texts])
+            for encoder in texts[0]
+        },
         sizes=torch.from_numpy(rows.sizes[chosen]),
         weights=torch.from_numpy(rows.loss_weight[chosen]),
     )
@@ -216,18 +217,11 @@ def _timestep(draws: Draws, epoch: int, position: int) -> int:
     return TIMESTEPS[draws.timesteps](u, draws.num_timesteps)
 
 
-def _read(reader: "ItemReader", refs: "Sequence[ItemRef]") -> "dict[ItemRef, Any]":
-    """Reads every distinct item once: rows of a batch often share a prompt."""
-    distinct = list(dict.fromkeys(refs))
-    return dict(zip(distinct, reader.read_many(distinct), strict=True))
-
-
-def _only_field(item: "Mapping[str, Tensor]") -> "Tensor":
-    (latent,) = item.values()
-    return latent
-
-
-def _stack(found: "Mapping[ItemRef, Any]", refs: "Sequence[ItemRef]") -> "dict[str, Tensor]":
-    import torch
-
-    return {field: torch.stack([found[ref][field] for ref in refs]) for field in found[refs[0]]}
+def _read_texts(reader: "ItemReader", refs: "Sequence[ItemRef]") -> "dict[str, Tensor]":
+    """Field to (B, ...); rows of a batch often share a prompt, which is read once."""
+    distinct = {ref: number for number, ref in enumerate(dict.fromkeys(refs))}
+    fields: dict[str, Tensor] = reader.read_stacked(list(distinct))
+    if len(distinct) == len(refs):
+        return fields
+    places = [distinct[ref] for ref in refs]
+    return {name: value[places] for name, value in fields.items()}

@@ -21,10 +21,9 @@ ORDER_COLUMNS = (
     *("resolution_index", "variation", "phase", "repeats"),
 )
 SIZE_COLUMNS = (
-    *("original_height", "original_width", "crop_top", "crop_left"),
-    *("bucket_height", "bucket_width"),
+    *("original_height", "original_width", "resized_height", "resized_width"),
+    *("crop_top", "crop_left", "bucket_height", "bucket_width"),
 )
-"""What SDXL calls original size, crop offset and target size, in its order."""
 LATENT_COLUMNS = tuple(
     f"latent_{name}" for name in ("stage", "shard", "offset", "nbytes", "layout", "xxh3")
 )
@@ -40,7 +39,7 @@ class Rows:
     buckets: tuple[str, ...]
     """Bucket code to its name, such as 512x768."""
     sizes: NDArray[np.float32]
-    """(N, 6): see SIZE_COLUMNS."""
+    """(N, 6): height and width of the original, crop top and left, height and width trained."""
     loss_weight: NDArray[np.float32]
     items: pa.Table
     """BATCH_COLUMNS, one row per row."""
@@ -74,7 +73,7 @@ def load_rows(store: "Store", version: "Version") -> Rows:
     return Rows(
         order=_order_columns(table, bucket),
         buckets=buckets,
-        sizes=np.stack([_numpy(table, name) for name in SIZE_COLUMNS], 1).astype(np.float32),
+        sizes=_sizes(table),
         loss_weight=_numpy(table, "loss_weight").astype(np.float32),
         items=table.select(BATCH_COLUMNS),
         names=table.select(["row_id", "path"]),
@@ -82,6 +81,19 @@ def load_rows(store: "Store", version: "Version") -> Rows:
         content_digest=version.content_digest,
         grid_phases=int(extra.get("grid_phases", 1)),
     )
+
+
+def _sizes(table: pa.Table) -> NDArray[np.float32]:
+    """What SDXL is conditioned on: original size, crop offset and target size.
+
+    To the model a tile is a crop of a photo as large as its resized source.
+    """
+    columns = {name: _numpy(table, name) for name in SIZE_COLUMNS}
+    is_tile = pc.not_equal(table["kind"], "full").to_numpy()
+    for edge in ("height", "width"):
+        resized, original = columns.pop(f"resized_{edge}"), columns[f"original_{edge}"]
+        columns[f"original_{edge}"] = np.where(is_tile, resized, original)
+    return np.stack(list(columns.values()), 1).astype(np.float32)
 
 
 def latent_ref(item: Mapping[str, Any]) -> "ItemRef":

@@ -5,6 +5,7 @@ from contextlib import closing
 from itertools import islice
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from storage.reading import ItemReader
 from storage.store import Store
 from tasks.train.batches import Draws, Source, read_ahead, step_batches
 from tasks.train.order import OrderSettings
-from tasks.train.rows import load_rows
+from tasks.train.rows import _sizes, load_rows
 from tests.tasks.train.synthetic import make_dataset
 
 BUCKETS = ((64, 64),) * 5 + ((64, 96),) * 3
@@ -177,3 +178,15 @@ def test_a_batch_moves_in_float32(local_store):
     batch = take(make_source(local_store, make_dataset(local_store)), 1)[0].batches[0]
     half = dataclasses.replace(batch, latents=batch.latents.bfloat16())
     assert half.to(torch.device("cpu")).latents.dtype == torch.float32
+
+
+def test_a_tile_is_a_crop_of_its_resized_source() -> None:
+    sizes = {"original_height": [3000] * 2, "original_width": [4000] * 2}
+    sizes |= {"resized_height": [448, 1024], "resized_width": [597, 1365]}
+    sizes |= {"crop_top": [0, 512], "crop_left": [10, 427]}
+    sizes |= {"bucket_height": [448, 512], "bucket_width": [576, 512]}
+    table = pa.table(sizes | {"kind": ["full", "detail"]})
+    assert _sizes(table).tolist() == [
+        [3000, 4000, 0, 10, 448, 576],
+        [1024, 1365, 512, 427, 512, 512],
+    ]
