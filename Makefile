@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # uv does not read pip's settings; it takes the same folder of wheels, where there is one, by name.
 FIND_LINKS = $${PIP_FIND_LINKS:-$$($(PYTHON) -m pip config get global.find-links 2>/dev/null || true)}
+# Compiled modules are kept even where the environment says otherwise: importing torch and Prefect
+# from source takes every process ten seconds more.
+export PYTHONDONTWRITEBYTECODE :=
 TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
 
 .DEFAULT_GOAL := help

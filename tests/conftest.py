@@ -1,6 +1,5 @@
 import logging
 import os
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +16,6 @@ BUCKET = "tilewright-test"
 def pytest_addoption(parser: pytest.Parser) -> None:
     told = "check: compare with tests/golden; write: accept what is there now"
     parser.addoption("--golden", choices=("check", "write"), default="check", help=told)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Keeps compiled modules where an environment forbids that: our tests start many processes,
-    and importing torch and Prefect from source takes each of them 10 s more.
-    """
-    cache = getattr(config, "cache", None)
-    if cache is not None and os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-        sys.pycache_prefix = str(cache.mkdir("bytecode"))
-        sys.dont_write_bytecode = False
-        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 
 @pytest.fixture(scope="session")

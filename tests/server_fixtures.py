@@ -120,7 +120,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
     """A server on a free port with a home and a database of its own."""
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
     env = server_env(os.environ, home, port)
-    command = [BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/api"
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=env, cwd=home, stdout=log, stderr=log)

@@ -1,5 +1,6 @@
 """Scan: every image of every concept, known by the hash of its bytes and measured by its header."""
 
+import time
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +26,6 @@ from tasks.stage import (
 )
 
 VERSION = 1
-FLUSH_ITEMS = 4096
 HEADER = ("width", "height", "format", "mode", "orientation", "frames")
 
 
@@ -56,13 +56,14 @@ def check(context: Context, wanted: Wanted) -> Checked:
 
 def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) -> None:
     """Hashes files, reads their headers, and appends what was found to the hash cache."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    since = time.monotonic()
     for row in _hash(context, missing, settle=True):
         rows.append(row)
         report(1)
-        if len(rows) >= FLUSH_ITEMS:
+        if time.monotonic() - since >= context.config.store.flush_seconds:
             _commit(context, wanted, rows)
-            rows = []
+            rows, since = [], time.monotonic()
     _commit(context, wanted, rows)
 
 

@@ -29,6 +29,7 @@ class Preparing:
 
     project: Project
     store: Path
+    more: tuple[str, ...] = ()
 
     @property
     def told(self) -> Path:
@@ -37,7 +38,8 @@ class Preparing:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        return (f"store.url={str(self.store)!r}", f"store.flush_seconds={FLUSH_SECONDS}")
+        store = (f"store.url={str(self.store)!r}", f"store.flush_seconds={FLUSH_SECONDS}")
+        return (*store, *self.more)
 
     def start(self) -> BaseProcess:
         """Starts a preparation as a process."""
@@ -59,6 +61,10 @@ class Preparing:
         """Starts a preparation and kills it; gives the moment on the monotonic clock."""
         process = self.start()
         process.join(seconds)
+        return self.kill(process)
+
+    def kill(self, process: BaseProcess) -> float:
+        """Kills a preparation; gives the moment on the monotonic clock."""
         killed_at = time.monotonic()
         process.kill()
         process.join()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.projects import Project, make_project
 from tests.server_fixtures import BIN, Answer, PrefectServer, wait_for
 
 GRACE_SECONDS = 5
-LAST_STEP = 400
+LAST_STEP = 100
 SETTINGS = f"""max_steps = {LAST_STEP}
 grace_seconds = {GRACE_SECONDS}
 retries = 1
@@ -68,12 +69,15 @@ def running_in(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, tiny_models: TinyModels) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_models: TinyModels) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("training") / "project"
     project = make_project(folder, tiny_models["sd15"], num_photos=2)
     project.run_toml.write_text(project.run_toml.read_text().replace("epochs = 1", SETTINGS))
     project.prepare()
-    return project
+    yield project
+    for process in psutil.process_iter(["cmdline"]):  # what a failed test left
+        if str(folder) in " ".join(process.info["cmdline"] or ()):
+            process.kill()
 
 
 def test_killed_trainings_go_on(prefect_server: PrefectServer, project: Project) -> None:
