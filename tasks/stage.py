@@ -11,7 +11,7 @@ alone, `tasks.pipeline.task` turns the same records into Prefect tasks.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -31,6 +31,9 @@ Tables = Mapping[str, pa.Table]
 
 Report = Callable[[int], None]
 """Told the number of items that have just been finished."""
+
+_opened = lru_cache(maxsize=4)(open_store)
+"""Every task of a process shares one open store: opening costs an object store several requests."""
 
 MAX_PARTITIONS = 200
 """A Prefect server pays about 40 ms of CPU per task run, so a stage is cut into a few hundred."""
@@ -77,7 +80,7 @@ class Context:
     def store(self) -> Store:
         """The store, opened on first use; an empty one in memory when a plan finds none."""
         try:
-            return open_store(self.config.store.url, create=not self.dry_run)
+            return _opened(self.config.store.url, create=not self.dry_run)
         except NotFoundError:
             return open_store(f"memory://plan-{uuid4().hex}")
 
