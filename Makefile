@@ -22,6 +22,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet uv==0.13.9
 	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements.lock
+	# The lock names no CUDA libraries; where the torch that was installed needs them, they come now.
+	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock torch==2.13.0
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
 	@touch $@
 

@@ -199,7 +199,9 @@ def _count(table: pa.Table, split: str) -> int:
 
 
 def _facts(meta: Mapping[str, Any]) -> str:
-    return canonical_json([meta.get(name) for name in ("table", "stages", "config", "extra")])
+    """What makes two versions wholly equal; manifests also hold file times, which do not count."""
+    stages = {name: facts.get("stage_id", facts) for name, facts in meta["stages"].items()}
+    return canonical_json([meta["table"], stages, meta["config"], meta["extra"]])
 
 
 def _create(store: Store, name: str, document: Mapping[str, Any]) -> bool:

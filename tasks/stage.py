@@ -35,6 +35,7 @@ Report = Callable[[int], None]
 _opened = lru_cache(maxsize=4)(open_store)
 """Every task of a process shares one open store: opening costs an object store several requests."""
 
+REFRESHED = "refresh was asked for"
 MAX_PARTITIONS = 200
 """A Prefect server pays about 40 ms of CPU per task run, so a stage is cut into a few hundred."""
 
@@ -145,7 +146,7 @@ class Checked:
     missing: pa.Table
     """The rows of `wanted.table` that must be made."""
     bad: pa.Table
-    """The rows known to be bad."""
+    """The rows known to be bad, with their `reason`."""
     counts: StageCounts
 
 
@@ -173,6 +174,8 @@ class StageRef:
     stage: str
     stage_id: str
     manifest: str
+    rejects: str | None
+    """Table of the items that could not be made: path and reason."""
     num_items: int
     counts: StageCounts
 
@@ -187,16 +190,25 @@ def compare(
     wanted: Wanted,
     *,
     committed: pa.Table,
-    bad_keys: pa.Array | pa.ChunkedArray,
+    bad: pa.Table,
     changed_reason: str,
 ) -> Checked:
     """Splits the wanted items into reused, new, changed and bad ones, and counts removed ones.
 
     A missing item whose `logical` name was in the last version is changed, else it is new.
     `missing` keeps the order of the table, so that the items of a group stay together.
+
+    Args:
+        context: the run.
+        stage: the stage's name.
+        wanted: its wanted items.
+        committed: the items that exist (column key).
+        bad: the wanted items that cannot be made (columns key and reason).
+        changed_reason: why an item of the last version would have to be made again.
     """
     unique = first_of_each(wanted.table, "key")
-    is_bad = pc.is_in(unique["key"], as_array(bad_keys))
+    at = pc.index_in(unique["key"], as_array(bad["key"]))
+    is_bad = pc.is_valid(at)
     good = unique.filter(pc.invert(is_bad))
     missing = good if context.refreshes(stage) else index.missing(good, committed)
     previous = context.previous(stage)
@@ -205,7 +217,7 @@ def compare(
     changed = 0 if previous is None else count_in(missing["logical"], previous[1]["logical"])
     reasons = {"new": missing.num_rows - changed, changed_reason: changed}
     if context.refreshes(stage):
-        reasons = {"refresh was asked for": missing.num_rows}
+        reasons = {REFRESHED: missing.num_rows}
     counts = StageCounts(
         wanted=good.num_rows,
         reused=good.num_rows - missing.num_rows,
@@ -213,21 +225,29 @@ def compare(
         new=missing.num_rows - changed,
         changed=changed,
         removed=0 if previous is None else num_removed(previous[1], wanted.table),
-        rejected=pc.sum(is_bad).as_py() or 0,
+        rejected=count_true(is_bad),
         reasons={reason: n for reason, n in reasons.items() if n},
     )
-    return Checked(wanted, missing, unique.filter(is_bad), counts)
+    reasoned = with_columns(unique, reason=bad["reason"].take(as_array(at))).filter(is_bad)
+    return Checked(wanted, missing, reasoned, counts)
 
 
 def num_removed(old: pa.Table, wanted: pa.Table) -> int:
-    """How many logical items of the last version are wanted no more, whatever their content."""
-    names = pc.unique(old["logical"])
-    return len(names) - count_in(names, wanted["logical"])
+    """How many items of the last version are wanted no more, neither by name nor by content."""
+    gone = pc.invert(pc.is_in(old["logical"], as_array(wanted["logical"])))
+    if old["key"].type == wanted["key"].type:
+        gone = pc.and_(gone, pc.invert(pc.is_in(old["key"], as_array(wanted["key"]))))
+    return len(pc.unique(old["logical"].filter(gone)))
 
 
 def count_in(values: pa.ChunkedArray, others: pa.ChunkedArray) -> int:
     """How many of `values` occur in `others`."""
-    return pc.sum(pc.is_in(values, as_array(others))).as_py() or 0
+    return count_true(pc.is_in(values, as_array(others)))
+
+
+def count_true(values: pa.Array | pa.ChunkedArray) -> int:
+    """How many values are true; null is not."""
+    return pc.sum(values).as_py() or 0
 
 
 def as_array(values: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from storage.store import open_store
 from storage.versions import Version, read_rows
 from tasks.config.loading import load_config
 from tasks.config.models import Config
 from tasks.pipeline.plan import plan_pipeline
+from tasks.pipeline.report import read_rejects
 from tasks.pipeline.run import StagePlan, make_version, plan_stage, seal_stage, work_partition
 from tasks.pipeline.stages import STAGES
-from tasks.stage import StageCounts, StageRef
+from tasks.stage import Context, StageCounts, StageRef
 from tests.photos import make_photo
 
 RUN_TOML = """
@@ -83,6 +83,8 @@ class Prepared:
     created: bool
     counts: dict[str, StageCounts]
     rows: pa.Table
+    rejects: list[tuple[str, str]]
+    """(path, reason) of every file that could not be used."""
 
     def computed(self) -> dict[str, int]:
         return {name: counts.computed for name, counts in self.counts.items()}
@@ -132,8 +134,9 @@ def prepare(config: Config) -> Prepared:
         refs[stage.name] = planned
     version, created = make_version(config, refs)
     counts = {name: ref.counts for name, ref in refs.items()}
-    rows = read_rows(open_store(config.store.url), version)
-    return Prepared(version, created, counts, rows)
+    context = Context(config)
+    rejects = [(row["path"], row["reason"]) for row in read_rejects(context, refs).to_pylist()]
+    return Prepared(version, created, counts, read_rows(context.store, version), rejects)
 
 
 def differing(before: Sequence[int], after: Sequence[int]) -> int:

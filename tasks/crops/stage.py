@@ -91,14 +91,15 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
 
 def check(context: Context, wanted: Wanted) -> Checked:
     """Views measured before are not decoded again; a source that cannot be decoded is bad."""
-    rejected = context.rejected("crops", wanted.stage_id)["source_id"]
-    bad = wanted.table.filter(pc.is_in(wanted.table["source_id"], as_array(rejected)))
+    rejected = context.rejected("crops", wanted.stage_id)
+    at = as_array(pc.index_in(wanted.table["source_id"], as_array(rejected["source_id"])))
+    bad = with_columns(wanted.table, reason=rejected["reason"].take(at)).filter(pc.is_valid(at))
     checked = compare(
         context,
         "crops",
         wanted,
         committed=context.committed("crops", wanted.stage_id, ["key"]),
-        bad_keys=bad["key"],
+        bad=bad,
         changed_reason="the source or its geometry changed",
     )
     sources = pc.count_distinct(bad["source_id"]).as_py()

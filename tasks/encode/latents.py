@@ -63,13 +63,12 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
 
 def check(context: Context, wanted: Wanted) -> Checked:
     """Samples encoded before, under whatever name or concept, are not encoded again."""
-    rejected = context.rejected("latents", wanted.stage_id)
     checked = compare(
         context,
         "latents",
         wanted,
         committed=context.committed("latents", wanted.stage_id, ["key"]),
-        bad_keys=rejected["key"],
+        bad=context.rejected("latents", wanted.stage_id),
         changed_reason="the source or its geometry changed",
     )
     exact = bool(pc.all(checked.missing["certain"], min_count=0).as_py())

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.digest import digest, digest_json, hexkey
-from storage.records import LOCATION, K
+from storage.records import LOCATION, QUARANTINE, K
 from storage.shards import ShardWriter
 from tasks.config.models import Config
 from tasks.encode.devices import batch_size, encode_device, torch_dtype
@@ -121,7 +121,7 @@ def check(context: Context, wanted: Wanted) -> Checked:
         "text",
         wanted,
         committed=_committed(context, wanted, ["key"]),
-        bad_keys=pa.array([], K),
+        bad=QUARANTINE.empty_table(),
         changed_reason="the prompt changed",
     )
     exact = bool(pc.all(checked.missing["certain"], min_count=0).as_py())

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from storage import tables
 from storage.quarantine import read_quarantine
@@ -18,7 +17,9 @@ from tasks.pipeline.plan import stages_json
 from tasks.report.build import build_report
 from tasks.report.inputs import SCANNED, VIEWS
 from tasks.report.thumbnails import make_thumbnail
-from tasks.stage import Context, StageRef, as_array
+from tasks.stage import Context, StageRef, with_columns
+
+REJECTS = pa.schema([("stage", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
 
 def report_path(version: Version) -> str:
@@ -31,12 +32,12 @@ def write_report(config: Config, version: Version, refs: dict[str, StageRef]) ->
     context = Context(config)
     prompts = tables.get_table(context.store, refs["prompts"].manifest)
     crops = tables.get_table(context.store, refs["crops"].manifest)
-    rejects = read_quarantine(context.store)
+    rejects = _with_history(read_rejects(context, refs), read_quarantine(context.store))
     scan = _scanned(tables.get_table(context.store, refs["scan"].manifest))
     page = build_report(
         read_rows(context.store, version),
         crops=pa.concat_tables([_views(crops), _no_tiles(config, prompts)]),
-        rejects=_of_this_dataset(rejects, config),
+        rejects=rejects,
         scan=scan,
         counts=stages_json({name: ref.counts for name, ref in refs.items()}),
         meta={
@@ -78,13 +79,30 @@ def _cuts_without_tiles(config: Config, sources: pa.Table) -> Iterator[dict[str,
             yield where | {"dropped_reason": reason}
 
 
-def _of_this_dataset(rejects: pa.Table, config: Config) -> pa.Table:
-    """The rejects below the folders of the configuration; a store may hold other datasets' too."""
-    folders = [concept.path.rstrip("/") + "/" for concept in config.concepts if concept.enabled]
-    own = pa.array([False] * rejects.num_rows, pa.bool_())
-    for folder in folders:
-        own = pc.or_(own, as_array(pc.starts_with(rejects["path"], folder)))
-    return rejects.filter(own)
+def read_rejects(context: Context, refs: dict[str, StageRef]) -> pa.Table:
+    """The files that no sample was made of: stage, path and reason."""
+    tables_ = [REJECTS.empty_table()]
+    for name, ref in refs.items():
+        if ref.rejects is not None:
+            found = tables.get_table(context.store, ref.rejects)
+            stage = pa.array([name] * found.num_rows, pa.string())
+            tables_.append(with_columns(found, stage=stage).select(REJECTS.names))
+    return pa.concat_tables(tables_)
+
+
+def _with_history(rejects: pa.Table, quarantine: pa.Table) -> pa.Table:
+    """Rejects with when they were first seen and how often they were tried."""
+    history = {
+        (row["stage"], row["path"]): (row["first_seen"], row["attempts"])
+        for row in quarantine.to_pylist()
+    }
+    names = zip(rejects["stage"].to_pylist(), rejects["path"].to_pylist(), strict=True)
+    found = [history.get(name, (None, 1)) for name in names]
+    return with_columns(
+        rejects,
+        first_seen=pa.array([seen for seen, _ in found], pa.string()),
+        attempts=pa.array([attempts for _, attempts in found], pa.int32()),
+    )
 
 
 def _thumbnail(path: str) -> bytes | None:

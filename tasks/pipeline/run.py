@@ -17,6 +17,7 @@ from tasks.dataset.assemble import assemble, extra_facts
 from tasks.dataset.settings import data_settings, settings_digest
 from tasks.pipeline.stages import STAGES
 from tasks.stage import (
+    REFRESHED,
     Checked,
     Context,
     Report,
@@ -25,9 +26,13 @@ from tasks.stage import (
     StageRef,
     Wanted,
     as_array,
+    count_in,
+    first_of_each,
     partition,
+    with_columns,
 )
 
+LOST = "it vanished or changed while the run was reading it; the next run sees it anew"
 BY_NAME = {stage.name: stage for stage in STAGES}
 
 
@@ -95,16 +100,7 @@ def seal_stage(config: Config, plan: StagePlan) -> StageRef:
     context = Context(config.model_copy(update={"refresh": (), "deep": False}))
     wanted = Wanted(plan.stage_id, tables.get_table(context.store, plan.wanted), plan.facts)
     checked = stage.check(context, wanted)
-    lost = checked.missing
-    lost_sources = pc.count_distinct(lost["group"]).as_py()
-    wanted_now = checked.counts.wanted - lost.num_rows
-    counts = replace(
-        plan.counts,
-        wanted=wanted_now,
-        computed=plan.counts.computed - (plan.counts.wanted - wanted_now),
-        rejected=checked.counts.rejected + lost_sources,
-        exact=True,
-    )
+    counts = _finished(context, plan, tables.get_table(context.store, plan.todo), checked)
     ref = _ref(context, stage, checked, counts)
     for path in (plan.wanted, plan.todo):
         context.store.delete(path)
@@ -144,12 +140,45 @@ def _counter(stage: str, done: int, total: int) -> Report:
     return add
 
 
+def _finished(context: Context, plan: StagePlan, todo: pa.Table, checked: Checked) -> StageCounts:
+    """The counts of a stage after its work; what is neither committed nor bad was lost."""
+    lost = checked.missing
+    undone = pa.concat_tables([lost.select(["key"]), checked.bad.select(["key"])])
+    done = index.missing(todo, undone)
+    previous = context.previous(plan.stage)
+    changed = 0 if previous is None else count_in(done["logical"], previous[1]["logical"])
+    reasons = dict.fromkeys(plan.counts.reasons, done.num_rows)
+    if plan.counts.reasons.keys() != {REFRESHED}:
+        reasons = dict.fromkeys(plan.counts.reasons, changed) | {"new": done.num_rows - changed}
+    return replace(
+        plan.counts,
+        wanted=plan.counts.reused + done.num_rows,
+        computed=done.num_rows,
+        new=done.num_rows - changed,
+        changed=changed,
+        rejected=checked.counts.rejected + pc.count_distinct(lost["group"]).as_py(),
+        exact=True,
+        reasons={reason: n for reason, n in reasons.items() if n},
+    )
+
+
 def _ref(context: Context, stage: Stage, checked: Checked, counts: StageCounts) -> StageRef:
     table: pa.Table = stage.manifest(context, checked)
+    rejects = _rejects(checked)
+    folder = f"stages/{stage.name}/manifests"
     return StageRef(
         stage=stage.name,
         stage_id=checked.wanted.stage_id,
-        manifest=tables.put_table(context.store, f"stages/{stage.name}/manifests", table),
+        manifest=tables.put_table(context.store, folder, table),
+        rejects=tables.put_table(context.store, folder, rejects) if rejects.num_rows else None,
         num_items=len(pc.unique(as_array(table["key"]))),
         counts=counts,
     )
+
+
+def _rejects(checked: Checked) -> pa.Table:
+    """The files that could not be used (path and reason), each once."""
+    lost = with_columns(checked.missing, reason=pa.array([LOST] * checked.missing.num_rows))
+    both = [part.select(["group", "reason"]) for part in (lost, checked.bad)]
+    table = pa.concat_tables(both, promote_options="permissive")
+    return first_of_each(table, "group").rename_columns(["path", "reason"])

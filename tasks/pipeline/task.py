@@ -17,7 +17,7 @@ from storage import versions
 from storage.errors import StorageError
 from tasks.config.models import Config
 from tasks.pipeline.plan import stages_json
-from tasks.pipeline.report import report_path, write_report
+from tasks.pipeline.report import read_rejects, report_path, write_report
 from tasks.pipeline.run import StagePlan, make_version, plan_stage, seal_stage, work_partition
 from tasks.pipeline.stages import STAGES
 from tasks.stage import Context, StageRef
@@ -146,5 +146,6 @@ def summary(
         "report": Context(config).store.uri(report_path(version)),
         "dataset": version.summary(),
         "stages": stages_json({name: ref.counts for name, ref in refs.items()}),
+        "rejects": read_rejects(Context(config), refs).to_pylist(),
         "seconds": round(seconds, 3),
     }

@@ -52,13 +52,12 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
 
 def check(context: Context, wanted: Wanted) -> Checked:
     """A source's prompts are known when their text has been read before."""
-    rejected = context.rejected("prompts", wanted.stage_id)
     return compare(
         context,
         "prompts",
         wanted,
         committed=context.committed("prompts", wanted.stage_id, ["key"]),
-        bad_keys=rejected["key"],
+        bad=context.rejected("prompts", wanted.stage_id),
         changed_reason="the prompt's text changed",
     )
 
@@ -73,8 +72,8 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
             if item["error"] is None:
                 writer.add(item)
             else:
-                path = row["text_path"] or row["path"]
-                bad = Rejection(row["key"], row["source_id"], path, item["error"])
+                reason = f"{PurePosixPath(row['text_path']).name}: {item['error']}"
+                bad = Rejection(row["key"], row["source_id"], row["path"], reason)
                 context.reject("prompts", wanted.stage_id, [bad])
             report(1)
 

@@ -1,6 +1,8 @@
 """Scan: every image of every concept, known by the hash of its bytes and measured by its header."""
 
+import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -8,6 +10,7 @@ import pyarrow.compute as pc
 
 from storage.digest import digest, digest_json, hexkey
 from storage.hashcache import append_hash_cache
+from storage.records import HASH_CACHE
 from tasks.config.models import Concept
 from tasks.files.hashing import hash_files, look_up, stat_key, stat_table, trusted
 from tasks.files.listing import FileStat, is_image, list_files
@@ -21,7 +24,9 @@ from tasks.stage import (
     Stage,
     Tables,
     Wanted,
+    as_array,
     compare,
+    count_true,
     with_columns,
 )
 
@@ -42,16 +47,19 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
 def check(context: Context, wanted: Wanted) -> Checked:
     """Files whose stat is in the hash cache need not be read."""
     cached = look_up(wanted.table, trusted(context.hash_cache("image")))
-    known = wanted.table.filter(pc.is_valid(cached["hashed_at_ns"]))
-    bad = wanted.table.filter(pc.is_valid(cached["error"]))
-    return compare(
+    reasons = _reasons(cached, context.config.data.max_pixels)
+    bad = with_columns(wanted.table, reason=reasons).filter(pc.is_valid(reasons))
+    checked = compare(
         context,
         "scan",
         wanted,
-        committed=known,
-        bad_keys=bad["key"],
+        committed=wanted.table.filter(pc.is_valid(cached["hashed_at_ns"])),
+        bad=bad,
         changed_reason="the file changed",
     )
+    moved = count_true(pc.not_equal(cached["path"], wanted.table["path"]))
+    removed = max(0, checked.counts.removed - moved)
+    return replace(checked, counts=replace(checked.counts, removed=removed))
 
 
 def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) -> None:
@@ -75,9 +83,20 @@ def manifest(context: Context, checked: Checked) -> pa.Table:
         ahead = list(_hash(context, checked.missing, settle=False))
         rows = pa.concat_tables([rows, pa.Table.from_pylist(ahead, schema=rows.schema)])
     found = look_up(table, rows)
-    good = pc.and_(pc.is_valid(found["content_id"]), pc.is_null(found["error"]))
+    reasons = _reasons(found, context.config.data.max_pixels)
+    good = pc.and_(pc.is_valid(found["content_id"]), pc.is_null(reasons))
     header = {name: found[name] for name in HEADER}
     return with_columns(table, source_id=found["content_id"], **header).filter(good)
+
+
+def _reasons(cached: pa.Table, max_pixels: int) -> pa.Array:
+    """Why a cached file cannot be used, or null. The pixel limit is no property of a file."""
+    pixels = pc.multiply(pc.cast(cached["width"], pa.int64()), cached["height"])
+    too_large = pc.fill_null(pc.greater(pixels, max_pixels), False)
+    told = pc.binary_join_element_wise(
+        pc.cast(pixels, pa.string()), f"pixels are more than data.max_pixels = {max_pixels}", " "
+    )
+    return as_array(pc.coalesce(cached["error"], pc.if_else(too_large, told, None)))
 
 
 def _concept_files(concept: Concept) -> pa.Table:
@@ -105,7 +124,7 @@ def _hash(context: Context, missing: pa.Table, *, settle: bool) -> Any:
 
     def describe(content: bytes) -> dict[str, Any]:
         try:
-            header = probe(content, max_pixels=data.max_pixels)
+            header = probe(content, max_pixels=sys.maxsize)
         except ImageError as error:
             return {"error": str(error)}
         return {name: getattr(header, name) for name in HEADER}
@@ -115,15 +134,17 @@ def _hash(context: Context, missing: pa.Table, *, settle: bool) -> Any:
 
 def _commit(context: Context, wanted: Wanted, rows: list[dict[str, Any]]) -> None:
     append_hash_cache(context.store, rows)
+    table = pa.Table.from_pylist(rows, schema=HASH_CACHE)
+    reasons = _reasons(table, context.config.data.max_pixels).to_pylist()
     rejections = [
         Rejection(
             key=row["content_id"] or digest("path", row["path"]),
             source_id=row["content_id"],
             path=row["path"],
-            reason=row["error"],
+            reason=reason,
         )
-        for row in rows
-        if row.get("error")
+        for row, reason in zip(rows, reasons, strict=True)
+        if reason is not None
     ]
     context.reject("scan", wanted.stage_id, rejections)
 

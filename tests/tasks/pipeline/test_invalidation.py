@@ -205,3 +205,18 @@ def first_digest(project: Project) -> str:
 
     store = open_store(project.config().store.url)
     return get_version(store, "test", 1).content_digest
+
+
+def test_a_rename_removes_nothing(project: Project) -> None:
+    for suffix in (".jpg", ".txt"):
+        (project.photos / f"photo1{suffix}").rename(project.photos / f"renamed{suffix}")
+    assert {counts.removed for counts in project.prepare().counts.values()} == {0}
+
+
+def test_touched_files_make_no_new_version(project: Project) -> None:
+    for path in project.photos.iterdir():
+        make_old(path)
+        path.touch()
+    after = project.prepare()
+    assert after.computed() == NOTHING | {"scan": 3}
+    assert not after.created

@@ -124,3 +124,20 @@ def test_a_repaired_file_is_tried_again(folder: tuple[Project, Prepared]) -> Non
     assert again.counts["scan"].computed == 1
     assert set(full_images(again, project)) == {*GOOD, "truncated.jpg"}
     assert sum(counts.rejected for counts in again.counts.values()) == len(BAD) - 1
+
+
+def test_raising_the_pixel_limit_brings_refused_files_back(
+    tmp_path: Path, tiny_models: TinyModels
+) -> None:
+    project = make_project(tmp_path / "project", tiny_models["sd15"], num_photos=2)
+    project.add_photo("large", 9, "a larger photo", (320, 240))
+    limited = project.prepare("data.max_pixels=20000")
+    assert limited.counts["scan"].rejected == 1
+    assert limited.rejects == [
+        (str(project.photos / "large.jpg"), "76800 pixels are more than data.max_pixels = 20000")
+    ]
+    raised = project.prepare()
+    assert raised.counts["scan"].rejected == 0
+    assert raised.counts["scan"].computed == 0
+    assert raised.rejects == []
+    assert str(project.photos / "large.jpg") in raised.rows["path"].to_pylist()
