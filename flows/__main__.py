@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import summaries
-from flows.command_outcome import DONE, finish, refuse, say, stderr
+from flows import preconditions, summaries
+from flows.command_outcome import DONE, finish, say, stderr
 from flows.local_server import ensure_server, stop_server, users
 from flows.run_log import command_log, quiet_prefect
 from flows.terminal import show_progress
 from tasks.config import presets
-from tasks.config.loading import load_config, resolved_preset
-from tasks.config.models import Config
+from tasks.config.loading import resolved_preset
 
 app = typer.Typer(
     name="tilewright",
@@ -45,7 +44,8 @@ def run(
     """Prepare the dataset, train on it and draw samples."""
 
     def work(log: Path) -> dict[str, Any]:
-        _checked(config, settings, create_store=True)
+        checked = preconditions.usable_config(config, settings, create_store=True, download=True)
+        preconditions.require_trainable(checked)
         return _run_flow("run_pipeline", log, verbose, config, _lines(settings))
 
     finish("run", work, summaries.show_training, as_json=as_json)
@@ -56,7 +56,7 @@ def plan(config: ConfigFile, settings: Settings = None, as_json: AsJson = False)
     """Say what `prepare` would do and why; starts nothing."""
 
     def work(log: Path) -> dict[str, Any]:
-        checked = _checked(config, settings, create_store=False)
+        checked = preconditions.usable_config(config, settings, create_store=False, download=False)
         from tasks.pipeline.plan import plan_pipeline  # only now: a bad config is told at once
 
         with show_progress(stderr):
@@ -72,7 +72,7 @@ def prepare(
     """Run the data stages and make a dataset version (none if nothing changed)."""
 
     def work(log: Path) -> dict[str, Any]:
-        _checked(config, settings, create_store=True)
+        preconditions.usable_config(config, settings, create_store=True, download=True)
         return _run_flow("prepare_dataset", log, verbose, config, _lines(settings))
 
     finish("prepare", work, summaries.show_prepared, as_json=as_json)
@@ -96,8 +96,10 @@ def train(
     """Train on a prepared dataset version."""
 
     def work(log: Path) -> dict[str, Any]:
-        checked = load_config(config, settings or ())
-        _require_dataset(checked, dataset)
+        checked = preconditions.usable_config(config, settings, create_store=False, download=True)
+        version = preconditions.require_dataset(checked, dataset)
+        preconditions.require_trainable(checked)
+        preconditions.require_run(checked, version, resume)
         overrides = _lines(settings)
         return _run_flow(
             "train_model", log, verbose, config, overrides, dataset, resume, stop_after_steps
@@ -132,7 +134,7 @@ def sample(
     settings |= {"guidance": guidance, "width": width, "height": height}
 
     def work(log: Path) -> dict[str, Any]:
-        _require_model(run_or_model, base)
+        preconditions.require_model(run_or_model, base)
         prompts = "\n".join(prompt)
         return _run_flow(
             "draw_samples", log, verbose, run_or_model, prompts, base, output, **settings
@@ -217,40 +219,6 @@ def _run_flow(
 def _lines(settings: list[str] | None) -> str:
     """The `--set` options as flows take them: one per line, as in the Prefect form."""
     return "\n".join(settings or ())
-
-
-def _checked(config: str, settings: list[str] | None, *, create_store: bool) -> Config:
-    """The config, once it and its store are known to be usable: nothing was started before."""
-    checked = load_config(config, settings or ())
-    from flows.dataset_rows import check_store
-
-    check_store(checked.store.url, create=create_store)
-    return checked
-
-
-def _require_dataset(config: Config, dataset: str | None) -> None:
-    """Refuses to start a training that has no dataset version, or one of other data settings."""
-    from flows import dataset_rows
-    from storage.errors import NotFoundError
-    from tasks.dataset.settings import choose_version
-
-    store = dataset_rows.existing_store(config.store.url)
-    if dataset is not None:
-        dataset_rows.named_version(store, dataset)
-    try:
-        choose_version(store, config, dataset)
-    except (NotFoundError, ValueError) as error:
-        refuse("dataset", str(error), dataset)
-
-
-def _require_model(run_or_model: str, base: str | None) -> None:
-    """Refuses to draw with what is neither a run nor a model."""
-    from tasks.sample.target import find_target
-
-    try:
-        find_target(run_or_model, base)
-    except (ValueError, OSError) as error:
-        refuse("RUN_OR_MODEL", str(error), run_or_model)
 
 
 def _version(wanted: bool) -> None:

@@ -18,6 +18,8 @@ from flows.run_log import log_path
 from tasks.config.problems import ConfigError, Problem
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+RESUMABLE = ("run", "prepare", "train")
+MAX_REASON_LINES = 15
 
 stderr = Console(
     stderr=True, soft_wrap=True, highlight=False, width=None if sys.stderr.isatty() else 120
@@ -48,14 +50,15 @@ def finish(
         except ConfigError as error:
             _fail(BAD_INPUT, str(error), answer)
         except KeyboardInterrupt:
-            _fail(INTERRUPTED, f"{command} was interrupted", answer, log)
+            again = "; the same command goes on where it stopped" if command in RESUMABLE else ""
+            _fail(INTERRUPTED, f"{command} was interrupted{again}", answer, log)
         except ServerError as error:
             _fail(FAILED, str(error), answer)
         except BrokenPipeError:
             raise  # the reader of our output has gone; typer ends quietly
         except Exception as error:  # the outermost boundary: people get a line, the log the rest
             _keep_traceback(log)
-            _fail(FAILED, f"{command} failed: {_one_line(error)}", answer, log)
+            _fail(FAILED, f"{command} failed: {_one_screen(error)}", answer, log)
         if answer is None:
             show(result)
         else:
@@ -97,8 +100,8 @@ def _keep_traceback(log: Path) -> None:
             traceback.print_exc(file=file)
 
 
-def _one_line(error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0]
+def _one_screen(error: Exception) -> str:
+    reason = "\n".join(str(error).strip().splitlines()[:MAX_REASON_LINES])
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 

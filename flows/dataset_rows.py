@@ -45,9 +45,9 @@ def check_store(url: str, *, create: bool) -> None:
     """ConfigError when no store can be at a place; one that is not there yet is made or passed."""
     try:
         open_store(url, create=create)
-    except NotFoundError:
+    except NotFoundError as error:
         if create:
-            refuse("store.url", "there is no such place", url)
+            refuse("store.url", str(error), url)
     except (StorageError, ValueError) as error:
         refuse("store.url", str(error), url)
 

@@ -8,6 +8,7 @@ from flows.command_outcome import say, stderr
 
 COUNTS = ("wanted", "reused", "computed", "new", "changed", "removed", "rejected")
 MAX_REASONS = 4
+MAX_REJECTS = 10
 
 
 def show_prepared(summary: dict[str, Any]) -> None:
@@ -22,13 +23,26 @@ def show_stages(summary: dict[str, Any]) -> None:
     for column in table.columns[1:-1]:
         column.justify = "right"
     for name, stage in summary["stages"].items():
+        if name == "captions" and not stage["wanted"]:
+            continue
         about = "" if stage.get("exact", True) else "at most"
         counts = [f"{stage.get(key, 0):,}" for key in COUNTS]
         table.add_row(name, *counts, ", ".join(filter(None, [about, reasons(stage)])))
     stderr.print(table, soft_wrap=False)
+    show_rejects(summary.get("rejects", []))
+    if missing := summary.get("missing_captions"):
+        say(f"{missing:,} sources have no caption and train on the empty prompt")
     show_dataset(summary["dataset"])
     if summary.get("report"):
         say(f"{'report':<12}{summary['report']}")
+
+
+def show_rejects(rejects: list[dict[str, Any]]) -> None:
+    """The files that could not be used, each with its reason."""
+    for reject in rejects[:MAX_REJECTS]:
+        say(f"rejected by {reject['stage']}: {reject['path']}: {reject['reason']}")
+    if len(rejects) > MAX_REJECTS:
+        say(f"and {len(rejects) - MAX_REJECTS:,} more rejected files; the report has them all")
 
 
 def reasons(stage: dict[str, Any]) -> str:

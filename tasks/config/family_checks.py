@@ -54,10 +54,12 @@ def _parts(config: Config, family: "Family", problem: Report) -> Iterator[Proble
 
 
 def _model(config: Config, family: "Family", problem: Report) -> Iterator[Problem]:
-    from tasks.families.loading import resolve_model
+    from tasks.families.sources import NotDownloadedError, resolve_model
 
     try:
-        resolve_model(config.model.base, family, config.model.config_folder)
+        resolve_model(config.model.base, family, config.model.config_folder, download=False)
+    except NotDownloadedError:
+        return  # a command that needs the weights downloads them, a check does not
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split())
         key = "config_folder" if message.startswith("`model.config_folder`") else "base"

@@ -12,7 +12,7 @@ from tasks.stage import Context
 def model_source(context: Context, family: Family) -> ModelSource:
     """The base model of the configuration, found on disk or in the hub's local cache."""
     model = context.config.model
-    return resolve_model(model.base, family, model.config_folder)
+    return resolve_model(model.base, family, model.config_folder, download=not context.dry_run)
 
 
 def weights_digest(context: Context, source: ModelSource, components: tuple[str, ...]) -> str:

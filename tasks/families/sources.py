@@ -44,26 +44,34 @@ class ModelSource:
         return self.path if self.config_folder is None else self.config_folder
 
 
-def resolve_model(base: str, family: Family, config_folder: str | None = None) -> ModelSource:
+class NotDownloadedError(ValueError):
+    """A hub model that must be downloaded first, by a command that may take its time."""
+
+
+def resolve_model(
+    base: str, family: Family, config_folder: str | None = None, *, download: bool = True
+) -> ModelSource:
     """Find the base model; ValueError says what is missing and what to do.
 
-    A hub name is downloaded into the hub's own cache when it is not there yet.
+    A hub name is downloaded into the hub's own cache when it is not there yet; without `download`
+    that is a NotDownloadedError.
     """
     path = Path(base).expanduser()
     if path.is_dir():
         if (path / BACKUP_FILE).is_file():
-            return _backup(path, base, family, config_folder)
+            return _backup(path, base, family, config_folder, download)
         _check_folder(path, family)
         return ModelSource("diffusers", family.name, path, name=base)
     if path.is_file():
-        return _single_file(path, base, family, config_folder)
+        return _single_file(path, base, family, config_folder, download)
     if not _HUB_NAME.fullmatch(base) or path.suffix in SINGLE_FILE_SUFFIXES:
         raise ValueError(
             f"`model.base`: nothing exists at {base!r}; {_nearest(path)}"
             "give a diffusers folder, a .safetensors or .ckpt file, a hub name (owner/model) "
             "or a backup folder of an earlier run"
         )
-    folder = _snapshot(base, _WEIGHT_PATTERNS, f"`model.base` = {base!r} is no file or folder")
+    why = f"`model.base`: {base!r} is no file or folder here"
+    folder = _snapshot(base, _WEIGHT_PATTERNS, why, download)
     _check_folder(folder, family)
     return ModelSource("hub", family.name, folder, name=base)
 
@@ -82,7 +90,9 @@ def read_backup(source: ModelSource) -> dict[str, Any]:
     return _read_json(source.path / BACKUP_FILE)
 
 
-def _single_file(path: Path, base: str, family: Family, config_folder: str | None) -> ModelSource:
+def _single_file(
+    path: Path, base: str, family: Family, config_folder: str | None, download: bool
+) -> ModelSource:
     if path.suffix.lower() not in SINGLE_FILE_SUFFIXES:
         raise ValueError(
             f"`model.base`: {base!r} is a file of an unknown kind; allowed: "
@@ -104,12 +114,15 @@ def _single_file(path: Path, base: str, family: Family, config_folder: str | Non
             family.config_repo,
             _CONFIG_PATTERNS,
             f"{base!r} needs the configs and tokenizers of {family.config_repo}",
+            download,
         )
     _check_folder(folder, family)
     return ModelSource("single_file", family.name, path, config_folder=folder, name=base)
 
 
-def _backup(path: Path, base: str, family: Family, config_folder: str | None) -> ModelSource:
+def _backup(
+    path: Path, base: str, family: Family, config_folder: str | None, download: bool
+) -> ModelSource:
     facts = _read_json(path / BACKUP_FILE)
     weights = {"lora": "adapter.safetensors", "full": "denoiser.safetensors"}.get(
         str(facts.get("kind"))
@@ -126,7 +139,10 @@ def _backup(path: Path, base: str, family: Family, config_folder: str | None) ->
         )
     try:
         origin = resolve_model(
-            str(facts["base"]), family, config_folder or facts.get("config_folder")
+            str(facts["base"]),
+            family,
+            config_folder or facts.get("config_folder"),
+            download=download,
         )
     except ValueError as error:
         raise ValueError(f"{path}: the model this backup started from is gone: {error}") from error
@@ -152,11 +168,18 @@ def _check_folder(folder: Path, family: Family) -> None:
         )
 
 
-def _snapshot(repo: str, patterns: list[str], why: str) -> Path:
+def _snapshot(repo: str, patterns: list[str], why: str, download: bool) -> Path:
     # huggingface_hub looks into its cache first when it is offline, and keeps what it has.
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    if not download and not constants.HF_HUB_OFFLINE:
+        try:
+            return Path(snapshot_download(repo, allow_patterns=patterns, local_files_only=True))
+        except LocalEntryNotFoundError as error:
+            raise NotDownloadedError(
+                f"the hub's {repo!r} is not on this machine yet: `tilewright prepare` downloads it"
+            ) from error
     try:
         return Path(snapshot_download(repo, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage import tables
 from storage.quarantine import read_quarantine
@@ -17,7 +18,7 @@ from tasks.pipeline.plan import stages_json
 from tasks.report.build import build_report
 from tasks.report.inputs import SCANNED, VIEWS
 from tasks.report.thumbnails import make_thumbnail
-from tasks.stage import Context, StageRef, with_columns
+from tasks.stage import Context, StageRef, count_true, with_columns
 
 REJECTS = pa.schema([("stage", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
@@ -88,6 +89,12 @@ def read_rejects(context: Context, refs: dict[str, StageRef]) -> pa.Table:
             stage = pa.array([name] * found.num_rows, pa.string())
             tables_.append(with_columns(found, stage=stage).select(REJECTS.names))
     return pa.concat_tables(tables_)
+
+
+def num_missing_captions(context: Context, refs: dict[str, StageRef]) -> int:
+    """How many sources have no prompt of their own."""
+    prompts = tables.get_table(context.store, refs["prompts"].manifest, ["origin"])
+    return count_true(pc.equal(prompts["origin"], "none"))
 
 
 def _with_history(rejects: pa.Table, quarantine: pa.Table) -> pa.Table:

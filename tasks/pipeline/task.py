@@ -17,7 +17,12 @@ from storage import versions
 from storage.errors import StorageError
 from tasks.config.models import Config
 from tasks.pipeline.plan import stages_json
-from tasks.pipeline.report import read_rejects, report_path, write_report
+from tasks.pipeline.report import (
+    num_missing_captions,
+    read_rejects,
+    report_path,
+    write_report,
+)
 from tasks.pipeline.run import StagePlan, make_version, plan_stage, seal_stage, work_partition
 from tasks.pipeline.stages import STAGES
 from tasks.stage import Context, StageRef
@@ -142,10 +147,12 @@ def summary(
     config: Config, version: versions.Version, refs: dict[str, StageRef], seconds: float
 ) -> dict[str, Any]:
     """The object that `tilewright prepare --json` prints."""
+    context = Context(config)
     return {
-        "report": Context(config).store.uri(report_path(version)),
+        "report": context.store.uri(report_path(version)),
         "dataset": version.summary(),
         "stages": stages_json({name: ref.counts for name, ref in refs.items()}),
-        "rejects": read_rejects(Context(config), refs).to_pylist(),
+        "rejects": read_rejects(context, refs).to_pylist(),
+        "missing_captions": num_missing_captions(context, refs),
         "seconds": round(seconds, 3),
     }

@@ -1,17 +1,21 @@
 """What can be refused before any process is started and any library is loaded."""
 
+from pathlib import Path
+
+from tasks.config.models import Config
 from tasks.train.formats import FORMAT_METHODS
 from tasks.train.precision import check_precision
-from tasks.train.spec import TrainSpec
+
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+"""What a machine with an NVIDIA or AMD GPU has, or Windows' Linux with either."""
 
 
-def check_spec(spec: TrainSpec) -> None:
-    """ValueError when a run cannot work as configured."""
-    config = spec.config
-    if spec.store.startswith("memory:"):
+def check_training(config: Config) -> None:
+    """ValueError when a run cannot train as configured on this machine."""
+    if config.store.url.startswith("memory:"):
         raise ValueError(
-            f"store {spec.store!r} lives in this process alone, and training runs in processes of "
-            "its own. Use a folder or an s3:// store."
+            f"store.url = {config.store.url!r} lives in this process alone, and training runs in "
+            "processes of its own. Use a folder or an s3:// store."
         )
     if not config.parts.denoiser.train:
         raise ValueError("parts.denoiser.train is false: nothing is trained. Set it to true.")
@@ -20,7 +24,13 @@ def check_spec(spec: TrainSpec) -> None:
             "parts.text_encoder_1/2.train is true: training text encoders is not supported. "
             "Set it to false."
         )
-    check_precision(config.train.train_dtype, config.train.device)
+    has_gpu = any(Path(device).exists() for device in GPU_DEVICES)
+    if config.train.device == "cuda" and not has_gpu:
+        raise ValueError(
+            'train.device = "cuda", but this machine has no GPU. Set it to "auto" or "cpu".'
+        )
+    device = "cuda" if has_gpu and config.train.device != "cpu" else "cpu"
+    check_precision(config.train.train_dtype, device)
     _check_output(config.model.output_format, config.train.method.kind)
 
 

@@ -19,7 +19,7 @@ import psutil
 import tasks
 from storage.store import open_store
 from tasks.train.backup import find_damage, list_backups, newest_backup
-from tasks.train.checks import check_spec
+from tasks.train.checks import check_training
 from tasks.train.events import (
     EVENTS_FILE,
     Event,
@@ -108,7 +108,7 @@ def run_training(
     spec.workspace.mkdir(parents=True, exist_ok=True)
     patience = spec.config.train.grace_seconds + MARGIN_SECONDS
     with only_runner(spec.workspace, patience):
-        check_spec(spec)
+        check_training(spec.config)
         spec = _with_backup(spec, on_event)
         attempt = _start(spec)
         try:

@@ -1,6 +1,5 @@
 """Runs: the folders of training runs, and which of them a command goes on with."""
 
-import filecmp
 import json
 import secrets
 import shutil
@@ -17,8 +16,11 @@ from storage.versions import Version
 from tasks.config.models import Config
 from tasks.train.events import read_status
 from tasks.train.files import write_atomically
+from tasks.train.formats.diffusers_folder import METADATA_FILE
 
 IDENTITY_FILE = "run.json"
+MAX_HEADER_BYTES = 100 * 2**20
+"""What the safetensors format allows."""
 Reuse = Literal["never", "crashed", "any"]
 """Which runs of the same key are gone on with: none, those that ended by accident, or also those
 that were stopped or are finished."""
@@ -56,7 +58,7 @@ def choose_run(config: Config, version: Version, *, resume: str | None, reuse: R
     """
     folder = runs_folder(config)
     if resume is not None:
-        return _named_run(folder, resume, version)
+        return named_run(config, version, resume)
     key = run_key(config, version)
     for workspace in reversed(list(_runs_with_key(folder, key))):
         if _may_continue(workspace, reuse):
@@ -74,36 +76,13 @@ def choose_run(config: Config, version: Version, *, resume: str | None, reuse: R
     return workspace
 
 
-def is_finished(workspace: Path) -> bool:
-    """Whether a run has trained to its end and its model is still there."""
-    status = read_status(workspace)
-    outputs = [Path(path) for path in status.get("outputs", [])]
-    return status.get("state") == "done" and all(path.exists() for path in outputs)
+def named_run(config: Config, version: Version, run_id: str) -> Path:
+    """The workspace of a run by its id.
 
-
-def export_output(workspace: Path, destination: Path) -> Path:
-    """Copies the finished model to where the configuration wants it; gives where it is now.
-
-    Something else of that name is never overwritten: then the copy gets the run's name added. A
-    model that an earlier run of ours wrote there is replaced.
+    Raises:
+        ValueError: there is no such run, or it trains on other data than `version`.
     """
-    made = workspace / "output" / destination.name
-    if destination.exists() and not _made_by_a_run(destination, workspace.parent):
-        destination = destination.with_name(
-            f"{destination.stem}-{workspace.name}{destination.suffix}"
-        )
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    aside = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}")
-    if made.is_dir():
-        shutil.copytree(made, aside)
-        if destination.exists():
-            shutil.rmtree(destination)
-    else:
-        shutil.copyfile(made, aside)
-    return aside.rename(destination)
-
-
-def _named_run(folder: Path, run_id: str, version: Version) -> Path:
+    folder = runs_folder(config)
     workspace = folder / run_id
     if not (workspace / IDENTITY_FILE).exists():
         known = ", ".join(path.name for path in _runs(folder)) or "none yet"
@@ -116,6 +95,40 @@ def _named_run(folder: Path, run_id: str, version: Version) -> Path:
             f"--dataset {identity['dataset']}@{identity['version']}, or start a new run."
         )
     return workspace
+
+
+def is_finished(workspace: Path) -> bool:
+    """Whether a run has trained to its end and its model is still there."""
+    return read_status(workspace).get("state") == "done" and finished_model(workspace) is not None
+
+
+def finished_model(workspace: Path) -> Path | None:
+    """The model that a run has written, whatever the configuration called it then."""
+    return next((path for path in workspace.glob("output/*") if path.name[0] != "."), None)
+
+
+def export_output(workspace: Path, destination: Path) -> Path:
+    """Copies the finished model to where the configuration wants it; gives where it is now.
+
+    Something else of that name is never overwritten: then the copy gets the run's name added. A
+    model that an earlier run of ours wrote there is replaced.
+    """
+    made = finished_model(workspace)
+    if made is None:
+        raise ValueError(f"run {workspace.name} has no finished model to write to {destination}")
+    if destination.exists() and not _made_by_a_run(destination):
+        destination = destination.with_name(
+            f"{destination.stem}-{workspace.name}{destination.suffix}"
+        )
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    aside = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}")
+    if made.is_dir():
+        shutil.copytree(made, aside)
+        if destination.exists():
+            shutil.rmtree(destination)
+    else:
+        shutil.copyfile(made, aside)
+    return aside.rename(destination)
 
 
 def _identity(workspace: Path) -> dict[str, object]:
@@ -153,15 +166,14 @@ def _is_alive(status: dict[str, object]) -> bool:
         return False
 
 
-def _made_by_a_run(path: Path, runs: Path) -> bool:
-    """Whether some run's output is byte for byte what stands there."""
-    made = runs.glob(f"*/output/{path.name}")
-    return any(_same(path, other) for other in made)
-
-
-def _same(one: Path, other: Path) -> bool:
-    if one.is_dir() or other.is_dir():
-        files = [path.relative_to(one) for path in one.rglob("*") if path.is_file()]
-        others = [path.relative_to(other) for path in other.rglob("*") if path.is_file()]
-        return sorted(files) == sorted(others) and all(_same(one / f, other / f) for f in files)
-    return filecmp.cmp(one, other, shallow=False)
+def _made_by_a_run(path: Path) -> bool:
+    """Whether a model says that one of our runs wrote it."""
+    if path.is_dir():
+        return (path / METADATA_FILE).is_file()
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(size, MAX_HEADER_BYTES)))
+        except ValueError:
+            return False
+    return "tilewright.run_id" in (header.get("__metadata__") or {})

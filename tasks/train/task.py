@@ -1,5 +1,6 @@
 """The Prefect task of training: a child process group that is watched, retried and resumed."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,9 @@ def _may_resume(_task: Any, _run: Any, state: State[Any]) -> bool:
 
 
 @task(retry_condition_fn=_may_resume, cache_policy=NO_CACHE, persist_result=False)
-def train_run(spec: TrainSpec) -> dict[str, Any]:
+def train_run(spec: TrainSpec, *, may_be_cached: bool) -> dict[str, Any]:
     """Trains, or goes on from the newest backup; Cached when this very run is finished."""
-    if is_finished(spec.workspace) and spec.stop_after_steps is None:
+    if may_be_cached and is_finished(spec.workspace):
         summary = summarize(spec, seconds=0.0)
         done: dict[str, Any] = Completed(  # type: ignore[assignment]
             name="Cached", message=f"run {spec.run_id} is finished", data=summary
@@ -66,7 +67,7 @@ def train(
         task_run_name="train",
         retries=config.train.retries,
         retry_delay_seconds=delays,
-    )(spec)
+    )(spec, may_be_cached=resume is None and not stops_early)
     summary: dict[str, Any] = outcome.result() if isinstance(outcome, State) else outcome
     outputs = [str(path) for path in summary["outputs"]]
     if outputs:
@@ -76,7 +77,7 @@ def train(
 
 def _tell(spec: TrainSpec) -> Callable[[Event], None]:
     """Passes events on to the progress display and the log of the task run."""
-    logger = get_run_logger()
+    logger, ours = get_run_logger(), logging.getLogger("tilewright.train")
     logger.info("workspace %s", spec.workspace)
 
     total_steps = 0
@@ -89,6 +90,14 @@ def _tell(spec: TrainSpec) -> Callable[[Event], None]:
             logger.warning("%s", event["text"])
         elif event["event"] == "start":
             total_steps = event["total_steps"]
+            if event["resumed_from"]:
+                ours.warning("training goes on after step %d of a backup", event["step"])
+        elif event["event"] == "epoch":
+            changes = [sum(event[name].values()) for name in ("repeated", "dropped")]
+            told = "epoch %d: %d steps, %d entries trained once more, %d dropped"
+            logger.info(told, event["epoch"], event["steps"], *changes)
+        elif event["event"] in ("backup", "sample"):
+            logger.info("%s at step %d", event["event"], event["step"])
         else:
             logger.info("%s", event)
 

@@ -232,7 +232,7 @@ def test_drawing_with_what_is_no_model_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "home" / "server.json").exists()
 
 
-def test_a_failed_run_is_one_line_and_a_log(tmp_path: Path) -> None:
+def test_a_failed_run_is_one_screen_and_a_log(tmp_path: Path) -> None:
     code = """
 import sys
 from flows.command_outcome import finish, stderr
@@ -248,7 +248,10 @@ finish("prepare", work, print, as_json=True)
     done = python(code)
     answer = json.loads(done.stdout)
     assert not (tmp_path / "home" / "server.json").exists()
-    assert (answer["error"], answer["exit_code"]) == ("prepare failed: OSError: disk full", 1)
+    assert (answer["error"], answer["exit_code"]) == (
+        "prepare failed: OSError: disk full\nand more",
+        1,
+    )
     assert "Traceback" in Path(answer["log"]).read_text()
     assert "noise of a library" in done.stderr
 

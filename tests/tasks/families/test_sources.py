@@ -68,7 +68,7 @@ def test_hub_name_without_a_network_says_what_to_do(monkeypatch: pytest.MonkeyPa
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ValueError: `model.base` = 'some-one/no-such-model' is no file")
+    assert last.startswith("ValueError: `model.base`: 'some-one/no-such-model' is no file")
     assert "HF_HUB_OFFLINE" in last
     assert "path of a local model" in last
 

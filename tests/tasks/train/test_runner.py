@@ -133,8 +133,9 @@ def test_a_workspace_is_trained_in_once_at_a_time(bench):
 def test_what_cannot_work_is_refused_before_anything_starts(bench):
     spec = bench.spec()
     model = spec.config.model.model_copy(update={"output_format": "diffusers"})
+    memory = spec.config.store.model_copy(update={"url": "memory://x"})
     cases = {
-        "memory://x": replace(spec, store="memory://x"),
+        "memory://x": replace(spec, config=spec.config.model_copy(update={"store": memory})),
         "float16": bench.spec(train_dtype="float16"),
         "kohya_lora, diffusers_lora": replace(
             spec, config=spec.config.model_copy(update={"model": model})

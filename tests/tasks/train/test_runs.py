@@ -4,8 +4,10 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from storage.versions import Version
 from tasks.config.models import Config
@@ -31,12 +33,17 @@ def config(tmp_path: Path) -> Config:
     )
 
 
-def finished(workspace: Path, content: bytes = b"weights") -> Path:
+def finished(workspace: Path, value: float = 0.0) -> Path:
     made = workspace / "output" / "out.safetensors"
     made.parent.mkdir(parents=True, exist_ok=True)
-    made.write_bytes(content)
+    tensors = {"weight": np.full(3, value, np.float32)}
+    save_file(tensors, made, metadata={"tilewright.run_id": workspace.name})
     write_status(workspace, "done", step=4, epoch=1, outputs=[str(made)])
     return made
+
+
+def value_of(path: Path) -> float:
+    return float(load_file(path)["weight"][0])
 
 
 def ended(workspace: Path, state: str, **facts: object) -> None:
@@ -99,32 +106,39 @@ def test_a_named_run_must_exist_and_have_the_same_data(config: Config) -> None:
 
 def test_the_model_is_copied_to_where_it_was_asked_for(config: Config, tmp_path: Path) -> None:
     workspace = choose_run(config, VERSION, resume=None, reuse="never")
-    finished(workspace, b"one")
+    finished(workspace, 1.0)
     wanted = tmp_path / "out.safetensors"
     assert export_output(workspace, wanted) == wanted
-    assert wanted.read_bytes() == b"one"
+    assert value_of(wanted) == 1.0
     later = choose_run(config, VERSION, resume=None, reuse="never")
-    finished(later, b"two")
+    finished(later, 2.0)
     assert export_output(later, wanted) == wanted, "an earlier model of ours is replaced"
-    assert wanted.read_bytes() == b"two"
+    assert value_of(wanted) == 2.0
+
+
+def test_a_finished_model_can_be_wanted_under_another_name(config: Config, tmp_path: Path) -> None:
+    workspace = choose_run(config, VERSION, resume=None, reuse="never")
+    finished(workspace, 1.0)
+    assert value_of(export_output(workspace, tmp_path / "other.safetensors")) == 1.0
 
 
 def test_a_file_that_is_not_ours_is_never_overwritten(config: Config, tmp_path: Path) -> None:
     workspace = choose_run(config, VERSION, resume=None, reuse="never")
-    finished(workspace, b"one")
+    finished(workspace, 1.0)
     wanted = tmp_path / "out.safetensors"
     wanted.write_bytes(b"the only copy of my favourite LoRA")
     written = export_output(workspace, wanted)
     assert written == tmp_path / f"out-{workspace.name}.safetensors"
     assert wanted.read_bytes() == b"the only copy of my favourite LoRA"
-    assert written.read_bytes() == b"one"
+    assert value_of(written) == 1.0
 
 
 def test_a_model_folder_is_exported_whole(config: Config, tmp_path: Path) -> None:
     workspace = choose_run(config, VERSION, resume=None, reuse="never")
     made = workspace / "output" / "model"
     made.mkdir(parents=True)
-    (made / "model_index.json").write_text(json.dumps({"a": 1}))
+    for name in ("model_index.json", "tilewright.json"):
+        (made / name).write_text(json.dumps({"a": 1}))
     for _ in range(2):
         assert export_output(workspace, tmp_path / "model") == tmp_path / "model"
     assert (tmp_path / "model/model_index.json").exists()

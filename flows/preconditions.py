@@ -1,0 +1,82 @@
+"""What must hold before a command starts anything; ConfigError (exit code 2) says what does not."""
+
+from typing import TYPE_CHECKING
+
+from flows.command_outcome import refuse
+from tasks.config.loading import load_config
+from tasks.config.models import Config
+
+if TYPE_CHECKING:
+    from storage.versions import Version
+
+
+def usable_config(
+    config: str, settings: list[str] | None, *, create_store: bool, download: bool
+) -> Config:
+    """The config, once it, its store and its base model are known to be usable.
+
+    Args:
+        config: the TOML file.
+        settings: `a.b=c` overrides.
+        create_store: make the store if it is not there yet.
+        download: fetch a base model named by its hub name if it is not there yet.
+    """
+    checked = load_config(config, settings or ())
+    from flows.dataset_rows import check_store
+    from tasks.families import get_family
+    from tasks.families.sources import resolve_model
+
+    check_store(checked.store.url, create=create_store)
+    model = checked.model
+    try:
+        family = get_family(model.family)
+        resolve_model(model.base, family, model.config_folder, download=download)
+    except (ValueError, OSError) as error:
+        refuse("model.base", str(error), model.base)
+    return checked
+
+
+def require_dataset(config: Config, dataset: str | None) -> "Version":
+    """The version to train on; there must be one, and it must have the config's data settings."""
+    from flows import dataset_rows
+    from storage.errors import NotFoundError
+    from tasks.dataset.settings import choose_version
+
+    store = dataset_rows.existing_store(config.store.url)
+    if dataset is not None:
+        dataset_rows.named_version(store, dataset)
+    try:
+        return choose_version(store, config, dataset)
+    except (NotFoundError, ValueError) as error:
+        refuse("dataset", str(error), dataset)
+
+
+def require_trainable(config: Config) -> None:
+    """Whether this machine can train as configured."""
+    from tasks.train.checks import check_training
+
+    try:
+        check_training(config)
+    except ValueError as error:
+        refuse("train", str(error))
+
+
+def require_run(config: Config, version: "Version", resume: str | None) -> None:
+    """A run to go on with must exist and train on the same data."""
+    from tasks.train.runs import named_run
+
+    if resume is not None:
+        try:
+            named_run(config, version, resume)
+        except ValueError as error:
+            refuse("--resume", str(error), resume)
+
+
+def require_model(run_or_model: str, base: str | None) -> None:
+    """What is to be drawn with must be a run or a model."""
+    from tasks.sample.target import find_target
+
+    try:
+        find_target(run_or_model, base)
+    except (ValueError, OSError) as error:
+        refuse("RUN_OR_MODEL", str(error), run_or_model)
