@@ -172,10 +172,10 @@ def run_stage(config: Config, crops: StageRef) -> None:
 def in_memory(config: Config, crops: StageRef) -> list[torch.Tensor]:
     """The pixels of every sample as the VAE takes them: (1, 3, H, W) float32, channels last."""
     rows = tables.get_table(Context(config).store, crops.manifest)
-    images = latents.source_items(source_jobs(rows), config.data.max_pixels, cpu_count() or 1)
     return [
         torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        for _, _, pixels in images
+        for cut in latents.cut_sources(source_jobs(rows), config.data.max_pixels)
+        for _, _, pixels in cut()
     ]
 
 

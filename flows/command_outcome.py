@@ -15,6 +15,7 @@ from rich.console import Console
 
 from flows.local_server import ServerError
 from flows.run_log import log_path
+from tasks import progress
 from tasks.config.problems import ConfigError, Problem
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -42,7 +43,8 @@ def finish(
         show: prints the summary for people.
         as_json: print the summary as JSON on standard output instead, where nothing else may go.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     log = log_path(command)
     with _reserved_stdout(as_json) as answer:
         try:
@@ -106,7 +108,8 @@ def _one_screen(error: Exception) -> str:
 
 
 def _interrupt(*_: object) -> Never:
-    """SIGTERM is Ctrl-C: the flow passes it on to the training processes."""
+    """SIGTERM is Ctrl-C: the flow passes it on to its threads and the training processes."""
+    progress.stop()
     raise KeyboardInterrupt
 
 

@@ -3,7 +3,7 @@
 Work is durable from `commit` on, which writers call by themselves every `flush_seconds`, at
 `flush_bytes` or at `flush_items`; a shard is published first, its index segment second, and only
 the segment makes its items exist. What was not committed when an exception leaves the `with`
-block is dropped.
+block is dropped, but for an interrupt: items that were added are whole.
 """
 
 import os
@@ -72,7 +72,7 @@ class ShardWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None:
+            if kind is None or kind is KeyboardInterrupt:
                 self.commit()
         finally:
             self._drop()
@@ -167,7 +167,7 @@ class RecordWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
+        if kind is None or kind is KeyboardInterrupt:
             self.commit()
         self._rows = []
 

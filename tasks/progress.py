@@ -4,12 +4,26 @@
 """
 
 import logging
+import threading
 
 LOGGER_NAME = "tilewright.progress"
 _logger = logging.getLogger(LOGGER_NAME)
+_stopping = threading.Event()
 
 
 def report(stage: str, done: int, total: int, unit: str = "items") -> None:
-    """Says that `done` of `total` units of a stage are finished; any thread may call it."""
+    """Says that `done` of `total` units of a stage are finished; any thread may call it.
+
+    Raises:
+        KeyboardInterrupt: the process was asked to stop, which the main thread alone would notice
+            only when this piece of work is finished.
+    """
+    if _stopping.is_set():
+        raise KeyboardInterrupt("asked to stop")
     facts = {"stage": stage, "done": done, "total": total, "unit": unit}
     _logger.info("%s: %d of %d %s", stage, done, total, unit, extra=facts)
+
+
+def stop() -> None:
+    """Asks all work of this process to end at its next item."""
+    _stopping.set()

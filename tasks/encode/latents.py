@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -12,7 +14,7 @@ from storage.records import LOCATION, K
 from storage.shards import ShardWriter
 from tasks.encode.devices import batch_size, encode_device, num_encoders, torch_dtype
 from tasks.encode.weights import model_source, weights_digest
-from tasks.encode.workers import Encode, Item, encode_items
+from tasks.encode.workers import Encode, Group, Item, encode_groups, encode_items
 from tasks.families import get_family
 from tasks.families.loading import load_component
 from tasks.families.vae import encode_latents
@@ -84,12 +86,15 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
     with ShardWriter(
         context.store, "latents", wanted.stage_id, flush_seconds=store.flush_seconds
     ) as writer:
-        for key, latent in encode_items(
-            source_items(source_jobs(missing), data.max_pixels, num_threads(data.threads)),
-            encode,
-            batch_size=batch_size(data.encode_batch_size, device),
-            encoders=num_encoders(device),
-        ):
+        threads, encoders = num_threads(data.threads), num_encoders(device)
+        size = batch_size(data.encode_batch_size, device)
+        sources = cut_sources(source_jobs(missing), data.max_pixels)
+        if size == 1 and device.type == "cpu":
+            encoded = encode_groups(sources, encode, encoders=encoders)
+        else:
+            items = chain.from_iterable(thread_map(lambda cut: cut(), sources, threads))
+            encoded = encode_items(items, encode, batch_size=size, encoders=encoders)
+        for key, latent in encoded:
             if latent.isfinite().all():
                 writer.add(key, {FIELD: latent})
             else:
@@ -126,25 +131,24 @@ def vae_encoder(context: Context, device: "torch.device") -> Encode:
     return encode
 
 
-def source_items(jobs: Iterable[SourceJob], max_pixels: int, threads: int) -> Iterator[Item]:
-    """(key, view, pixels) of every sample, sources decoded and cut on threads.
+def cut_sources(jobs: Iterable[SourceJob], max_pixels: int) -> Iterator[Group]:
+    """A function per source, for any thread, that decodes it and gives (key, view, pixels).
 
     A source that vanished, changed or no longer decodes gives nothing: it stays missing.
     """
 
-    def cut(job: SourceJob) -> Iterable[Item]:
+    def cut(job: SourceJob) -> list[Item] | Iterator[Item]:
         try:
             image = decode(read_source(job.path, job.source_id), max_pixels=max_pixels)
         except (SourceChangedError, ImageError):
-            return ()
+            return []
         views = list(job.views)
         items = ((job.views[view], view, pixels) for view, pixels in cut_views(image, views))
         num_bytes = sum(3 * view.target[0] * view.target[1] for view in views)
         # Many tiles are cut one by one as they are encoded, so that they are never all in memory.
         return list(items) if num_bytes <= EAGER_BYTES else items
 
-    for items in thread_map(cut, jobs, threads):
-        yield from items
+    return (partial(cut, job) for job in jobs)
 
 
 def _rejection(dtype: str, key: bytes, job: SourceJob) -> Rejection:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasks.files.reading import thread_map
 from tasks.imaging.views import View
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 J = TypeVar("J")
 Item = tuple[bytes, View, "Pixels"]
 """(item key, view, (H, W, 3) uint8 pixels)"""
+Group = Callable[[], list[Item] | Iterator[Item]]
+"""Makes the items of one source."""
 Encode = Callable[[list["Pixels"]], list[Any]]
 """Pixels of one shape to one result each."""
 
@@ -49,6 +52,29 @@ def encode_items(
                     yield from future.result()
         for future in running:
             yield from future.result()
+
+
+def encode_groups(
+    groups: Iterable[Group], encode: Encode, *, encoders: int
+) -> Iterator[tuple[bytes, Any]]:
+    """(key, encoded) of every item of every group, one by one, each group whole on one thread.
+
+    That thread also makes the group's items: nothing waits for another, and no more threads than
+    cores share the caches. A group given as an iterator is too large for one thread.
+    """
+
+    def run(group: Group) -> list[tuple[bytes, Any]] | Iterator[Item]:
+        items = group()
+        if not isinstance(items, list):
+            return items
+        return [(key, encode([pixels])[0]) for key, _, pixels in items]
+
+    with one_core_each(encoders):
+        for done in thread_map(run, groups, encoders):
+            if isinstance(done, list):
+                yield from done
+            else:
+                yield from encode_items(done, encode, batch_size=1, encoders=encoders)
 
 
 def same_shape_batches(items: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:

@@ -21,9 +21,10 @@ def encode_latents(vae: Any, pixels: "Tensor") -> "Tensor":
         raise ValueError(
             f"`pixels` must be uint8 of shape (B, 3, H, W), got {pixels.dtype} {pixels.shape}"
         )
-    with torch.no_grad():
-        image = pixels.to(vae.device).float() / 127.5 - 1.0
-        distribution = vae.encode(image.to(vae.dtype)).latent_dist
+    weight = next(vae.parameters())  # `vae.device` and `vae.dtype` walk all modules
+    with torch.inference_mode():
+        image = pixels.to(weight.device).float().div_(127.5).sub_(1.0)
+        distribution = vae.encode(image.to(weight.dtype)).latent_dist
     mean: Tensor = distribution.mean.float()
     return mean
 

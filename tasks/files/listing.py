@@ -44,8 +44,8 @@ def stat_file(path: str) -> FileStat:
 
 def is_image(path: str) -> bool:
     """Whether a path is named like a source image (masks are not)."""
-    name = PurePosixPath(path)
-    return name.suffix.lower() in IMAGE_SUFFIXES and not name.stem.endswith(NOT_SOURCES)
+    stem, dot, suffix = path.rpartition("/")[2].rpartition(".")
+    return f"{dot}{suffix}".lower() in IMAGE_SUFFIXES and not stem.endswith(NOT_SOURCES)
 
 
 def _walk_local(folder: str, recursive: bool, seen: set[Path]) -> Iterator[FileStat]:

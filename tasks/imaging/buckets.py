@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 Size = tuple[int, int]
 Rect = tuple[int, int, int, int]
@@ -53,7 +55,8 @@ def parse_resolutions(text: str) -> tuple[Resolution, ...]:
     return found
 
 
-def bucket_sizes(resolution: int, multiple: int) -> list[Size]:
+@lru_cache(maxsize=64)
+def bucket_sizes(resolution: int, multiple: int) -> tuple[Size, ...]:
     """All (width, height) of about `resolution` squared pixels, narrow to wide, no duplicates."""
     ratios = {ratio for value in _RATIOS for ratio in (value, 1 / value)}
     sizes = {
@@ -63,20 +66,22 @@ def bucket_sizes(resolution: int, multiple: int) -> list[Size]:
         )
         for ratio in ratios
     }
-    return sorted(sizes, key=lambda size: (size[0] / size[1], size))
+    return tuple(sorted(sizes, key=lambda size: (size[0] / size[1], size)))
 
 
-def resolution_buckets(resolution: Resolution, multiple: int, *, bucketing: bool) -> list[Size]:
+def resolution_buckets(
+    resolution: Resolution, multiple: int, *, bucketing: bool
+) -> tuple[Size, ...]:
     """The buckets of one resolution: its exact size, its ratios, or one square (bucketing off)."""
     if resolution.exact:
-        return [(resolution.width, resolution.height)]
+        return ((resolution.width, resolution.height),)
     if bucketing:
         return bucket_sizes(resolution.width, multiple)
     side = _rounded(resolution.width, multiple)
-    return [(side, side)]
+    return ((side, side),)
 
 
-def choose_bucket(width: int, height: int, buckets: list[Size]) -> Size:
+def choose_bucket(width: int, height: int, buckets: Sequence[Size]) -> Size:
     """The bucket whose height / width is nearest (linearly, as OneTrainer does) to the image's."""
     return min(buckets, key=lambda size: abs(height / width - size[1] / size[0]))
 

@@ -30,10 +30,10 @@ def resize(image: "Pixels", width: int, height: int, box: Box | None = None) -> 
         return part.copy()
     import torch
 
-    # Permuting a contiguous HWC array gives torch's channels-last layout, for which its uint8
-    # kernel is vectorised: 26 ms for 24 megapixels. torch wants writable memory, numpy copies
-    # only if it must.
-    tensor = torch.from_numpy(np.require(part, requirements=["C", "W"])).permute(2, 0, 1)[None]
+    # A permuted (1, H, W, 3) array is torch's channels-last layout, for which its uint8 kernel is
+    # vectorised and gives that layout back. The axis of one must come first: added last, its
+    # stride hides the layout. torch wants writable memory, numpy copies only if it must.
+    tensor = torch.from_numpy(np.require(part, requirements=["C", "W"])[None]).permute(0, 3, 1, 2)
     out = torch.nn.functional.interpolate(
         tensor, size=(height, width), mode="bicubic", antialias=True
     )

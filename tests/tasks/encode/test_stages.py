@@ -99,14 +99,14 @@ def test_a_source_that_changes_during_the_run_is_left_for_the_next_one(
     project = make_project(tmp_path / "project", tiny_models["sd15"], num_photos=3)
     victim = project.photos / "photo1.jpg"
     original = victim.read_bytes()
-    real = latents.source_items
+    real = latents.cut_sources
 
     def change_then_read(*arguments: object) -> object:
         victim.write_bytes(original[:-2] + b"\xff\xd9\x00")
         return real(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(latents, "source_items", change_then_read)
+        patch.setattr(latents, "cut_sources", change_then_read)
         result = project.prepare()
     paths = set(result.rows["path"].to_pylist())
     assert str(victim) not in paths

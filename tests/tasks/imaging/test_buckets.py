@@ -25,7 +25,7 @@ NARROW = [
 TABLE = {(1024, 1024), *NARROW, *((height, width) for width, height in NARROW)}
 
 sides = st.integers(1, 12_000)
-buckets = st.sampled_from(sorted(TABLE) + bucket_sizes(512, 8))
+buckets = st.sampled_from([*sorted(TABLE), *bucket_sizes(512, 8)])
 places = st.tuples(st.floats(0, 1), st.floats(0, 1))
 
 
@@ -37,7 +37,7 @@ def test_the_table_is_onetrainers() -> None:
 
 def test_tiny_resolutions_have_no_empty_buckets() -> None:
     assert min(min(size) for size in bucket_sizes(64, 64)) == 64
-    assert bucket_sizes(64, 64) == [(64, 128), (64, 64), (128, 64)]
+    assert bucket_sizes(64, 64) == ((64, 128), (64, 64), (128, 64))
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_resolutions_are_read() -> None:
     exact = parse_resolutions("832x1216")
     assert exact == (Resolution(832, 1216, exact=True),)
     assert exact[0].short_side == 832
-    assert resolution_buckets(exact[0], 64, bucketing=True) == [(832, 1216)]
-    assert resolution_buckets(square, 64, bucketing=False) == [(512, 512)]
+    assert resolution_buckets(exact[0], 64, bucketing=True) == ((832, 1216),)
+    assert resolution_buckets(square, 64, bucketing=False) == ((512, 512),)
     assert resolution_buckets(square, 64, bucketing=True) == bucket_sizes(512, 64)
 
 
