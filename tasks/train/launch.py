@@ -6,7 +6,9 @@ when the runner ends, and its ranks end when it ends.
 
 import os
 import sys
+import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from tasks.train.processes import (
     EXIT_FAILED,
@@ -50,5 +52,22 @@ def main(spec_path: Path) -> int:
     return 0
 
 
+def end(status: int) -> NoReturn:
+    """Ends this process now; all its ranks have ended before.
+
+    An ordinary exit would wait for torch's log threads, which a signal can leave running for ever.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    try:
+        status = main(Path(sys.argv[1]))
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else EXIT_FAILED
+    except BaseException:
+        traceback.print_exc()
+        status = EXIT_FAILED
+    end(status)

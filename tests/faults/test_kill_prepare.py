@@ -98,10 +98,10 @@ def test_killed_encoding_loses_a_flush_interval_at_most(
 ) -> None:
     """Larger tiles, so that encoding them takes seconds."""
     preparing, _ = undisturbed
-    victim = replace(preparing, store=tmp_path / "store", more=("data.resolution='256'",))
+    victim = replace(preparing, store=tmp_path / "store", more=("data.resolution='512'",))
     process = victim.start()
     wait_for(lambda: victim.done_before(math.inf).get("latents", 0) > 0)
-    process.join(1.2)
+    process.join(1.0)
     assert process.is_alive(), "encoding was over before it could be killed"
     killed_at = victim.kill(process)
     durable = victim.done_before(killed_at - FLUSH_SECONDS - SLACK_SECONDS)["latents"]
