@@ -9,9 +9,10 @@ counts. Both in float32 with batches of one, which is the fastest on a CPU.
 The bare loop has its batches decoded and as float tensors in memory, of exactly the pixels that
 the stage encodes; it runs plainly (all cores for one image) and as the stage does (one core per
 image, channels last). The bound is on the first, which is how other trainers call their VAE; the
-second shows what reading, decoding and committing cost beside the VAE itself. The stage reads, decodes, cuts, encodes
-and commits; views were measured before. Its loading of the VAE is shown and not counted, as a
-partition of a real run has 512 items. Bare and stage run in turns. Exit code 1: a bound was missed.
+second shows what reading, decoding and committing cost beside the VAE itself. The stage reads,
+decodes, cuts, encodes and commits; views were measured before. Its loading of the VAE is shown and
+not counted, as a partition of a real run has 512 items. Bare and stage run in turns. Exit code 1:
+a bound was missed.
 """
 
 import argparse

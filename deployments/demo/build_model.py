@@ -11,6 +11,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from tasks.families.loading import quiet_libraries
+
 MAX_TOKENS = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
 _SCHEDULE = {
@@ -24,9 +26,10 @@ _SCHEDULE = {
 def build_demo_model(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> Path:
     """Write the model as a diffusers folder, 1.4 MB, and give that folder back."""
     import torch
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    with torch.random.fork_rng(devices=[]):
+    with quiet_libraries(), torch.random.fork_rng(devices=[]):
+        from diffusers import DDIMScheduler, StableDiffusionPipeline
+
         torch.manual_seed(seed)
         pipeline = StableDiffusionPipeline(
             vae=tiny_vae(),
@@ -43,7 +46,7 @@ def build_demo_model(folder: Path, seed: int = 0, prediction_type: str = "epsilo
             feature_extractor=None,
             requires_safety_checker=False,
         )
-    pipeline.save_pretrained(folder)
+        pipeline.save_pretrained(folder)
     return folder
 
 

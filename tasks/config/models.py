@@ -200,7 +200,10 @@ class BackupCadence(Cadence):
 
 
 class SampleCadence(Cadence):
-    """When sample images are drawn, and of what. They are always drawn once after training."""
+    """When sample images are drawn, and of what. Also drawn once after training.
+
+    Without prompts no image is drawn.
+    """
 
     prompts: tuple[str, ...] = ()
     """One image is drawn per prompt."""
