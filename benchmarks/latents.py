@@ -175,7 +175,7 @@ def in_memory(config: Config, crops: StageRef) -> list[torch.Tensor]:
     rows = tables.get_table(Context(config).store, crops.manifest)
     return [
         torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        for cut in latents.cut_sources(source_jobs(rows), config.data.max_pixels)
+        for cut in latents.cut_sources(source_jobs(rows), config.data.max_pixels, 0)
         for _, _, pixels in cut()
     ]
 

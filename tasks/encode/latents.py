@@ -42,7 +42,11 @@ if TYPE_CHECKING:
 
 VERSION = 1
 FIELD = "latent"
-EAGER_BYTES = 64 * 2**20
+ON_ONE_CORE_BYTES = 4 * 2**20
+"""Sources with more pixels to encode are shared by all cores: one core would be busy with the tiles
+of a large photo for minutes, and nothing of it be committed meanwhile."""
+AHEAD_BYTES = 64 * 2**20
+"""Sources with more pixels to encode are cut while they are encoded, not before."""
 
 
 def wanted(context: Context, upstream: Tables) -> Wanted:
@@ -88,10 +92,11 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
     ) as writer:
         threads, encoders = num_threads(data.threads), num_encoders(device)
         size = batch_size(data.encode_batch_size, device)
-        sources = cut_sources(source_jobs(missing), data.max_pixels)
         if size == 1 and device.type == "cpu":
+            sources = cut_sources(source_jobs(missing), data.max_pixels, ON_ONE_CORE_BYTES)
             encoded = encode_groups(sources, encode, encoders=encoders)
         else:
+            sources = cut_sources(source_jobs(missing), data.max_pixels, AHEAD_BYTES)
             items = chain.from_iterable(thread_map(lambda cut: cut(), sources, threads))
             encoded = encode_items(items, encode, batch_size=size, encoders=encoders)
         for key, latent in encoded:
@@ -131,10 +136,12 @@ def vae_encoder(context: Context, device: "torch.device") -> Encode:
     return encode
 
 
-def cut_sources(jobs: Iterable[SourceJob], max_pixels: int) -> Iterator[Group]:
+def cut_sources(jobs: Iterable[SourceJob], max_pixels: int, eager_bytes: int) -> Iterator[Group]:
     """A function per source, for any thread, that decodes it and gives (key, view, pixels).
 
-    A source that vanished, changed or no longer decodes gives nothing: it stays missing.
+    A list for up to `eager_bytes` of pixels, else an iterator, so that the many tiles of a large
+    photo are never all in memory. A source that vanished, changed or no longer decodes gives
+    nothing: it stays missing.
     """
 
     def cut(job: SourceJob) -> list[Item] | Iterator[Item]:
@@ -145,8 +152,7 @@ def cut_sources(jobs: Iterable[SourceJob], max_pixels: int) -> Iterator[Group]:
         views = list(job.views)
         items = ((job.views[view], view, pixels) for view, pixels in cut_views(image, views))
         num_bytes = sum(3 * view.target[0] * view.target[1] for view in views)
-        # Many tiles are cut one by one as they are encoded, so that they are never all in memory.
-        return list(items) if num_bytes <= EAGER_BYTES else items
+        return list(items) if num_bytes <= eager_bytes else items
 
     return (partial(cut, job) for job in jobs)
 
