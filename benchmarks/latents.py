@@ -8,11 +8,11 @@ counts. Both in float32 with batches of one, which is the fastest on a CPU.
 
 The bare loop has its batches decoded and as float tensors in memory, of exactly the pixels that
 the stage encodes; it runs plainly (all cores for one image) and as the stage does (one core per
-image, channels last). The bound is on the first, which is how other trainers call their VAE; the
-second shows what reading, decoding and committing cost beside the VAE itself. The stage reads,
-decodes, cuts, encodes and commits; views were measured before. Its loading of the VAE is shown and
-not counted, as a partition of a real run has 512 items. Bare and stage run in turns. Exit code 1:
-a bound was missed.
+image, channels last). The first is how other trainers call their VAE; the second shows what
+reading, decoding and committing cost beside the VAE itself. The bound holds against both. The stage
+reads, decodes, cuts, encodes and commits; views were measured before. Its loading of the VAE is
+shown and not counted, as a partition of a real run has 512 items. Bare and stage run in turns.
+Exit code 1: a bound was missed.
 """
 
 import argparse
@@ -124,7 +124,7 @@ def compare(name: str, case: Case, seen: dict[str, list[Timing]], loading: list[
         print(f"{name}: {ratio:.3f} of '{loop}' ({cpu:.3f} by CPU seconds); {load()}")
     with_loading = best(seen[PLAIN]).wall / best(seen["stage"]).wall
     print(f"{name}: {with_loading:.3f} of '{PLAIN}' with the {best(loading).wall:.2f} s of loading")
-    return verdict(f"{name}, bound {case.bound}", good=ratios[PLAIN] >= case.bound)
+    return verdict(f"{name}, bound {case.bound}", good=min(ratios.values()) >= case.bound)
 
 
 def prepared(folder: Path, name: str, case: Case, photos: list[Path]) -> tuple[Config, StageRef]:
