@@ -121,11 +121,6 @@ def _is_text_or_bytes(kind: pa.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(check(kind) for check in checks)
-
-
 def _numpy(array: pa.Array) -> Any:
     return array.to_numpy(zero_copy_only=False)
 

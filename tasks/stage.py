@@ -146,7 +146,8 @@ class Checked:
     missing: pa.Table
     """The rows of `wanted.table` that must be made."""
     bad: pa.Table
-    """The rows known to be bad, with their `reason`."""
+    """The rows known to be bad, with their `reason` and whether they were `made` all the same: a
+    file that is no image was hashed."""
     counts: StageCounts
 
 
@@ -209,7 +210,8 @@ def compare(
     unique = first_of_each(wanted.table, "key")
     at = pc.index_in(unique["key"], as_array(bad["key"]))
     is_bad = pc.is_valid(at)
-    good = unique.filter(pc.invert(is_bad))
+    made = pc.is_in(unique["key"], as_array(committed["key"]))
+    good = unique.filter(pc.or_(pc.invert(is_bad), made))
     missing = good if context.refreshes(stage) else index.missing(good, committed)
     previous = context.previous(stage)
     if previous is not None and previous[0] != wanted.stage_id:
@@ -228,8 +230,8 @@ def compare(
         rejected=count_true(is_bad),
         reasons={reason: n for reason, n in reasons.items() if n},
     )
-    reasoned = with_columns(unique, reason=bad["reason"].take(as_array(at))).filter(is_bad)
-    return Checked(wanted, missing, reasoned, counts)
+    reasoned = with_columns(unique, reason=bad["reason"].take(as_array(at)), made=made)
+    return Checked(wanted, missing, reasoned.filter(is_bad), counts)
 
 
 def num_removed(old: pa.Table, wanted: pa.Table) -> int:

@@ -21,7 +21,7 @@ from tasks.files.reading import SourceChangedError, num_threads, read_source, th
 from tasks.imaging.blank import is_blank, measure
 from tasks.imaging.decode import DECODER, IMAGING_VERSION, ImageError, decode
 from tasks.imaging.jobs import SourceJob, source_jobs
-from tasks.imaging.views import cut_views, view_id
+from tasks.imaging.views import cut_views, sample_id, view_id
 from tasks.stage import (
     Checked,
     Context,
@@ -158,6 +158,7 @@ def manifest(context: Context, checked: Checked) -> pa.Table:
         table,
         dropped=pa.array([reason for reason, _ in verdicts], pa.string()),
         certain=pa.array([certain for _, certain in verdicts], pa.bool_()),
+        sample_id=pa.array([sample_id(view) for view in table["key"].to_pylist()], K),
     )
 
 

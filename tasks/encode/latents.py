@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.digest import digest_json, hexkey
-from storage.records import LOCATION, K
+from storage.records import LOCATION
 from storage.shards import ShardWriter
 from tasks.encode.devices import batch_size, encode_device, num_encoders, torch_dtype
+from tasks.encode.samples import kept_samples
 from tasks.encode.weights import model_source, weights_digest
 from tasks.encode.workers import Encode, Group, Item, encode_groups, encode_items
 from tasks.families import get_family
@@ -21,7 +22,7 @@ from tasks.families.vae import encode_latents
 from tasks.files.reading import SourceChangedError, num_threads, read_source, thread_map
 from tasks.imaging.decode import ImageError, decode
 from tasks.imaging.jobs import SourceJob, source_jobs
-from tasks.imaging.views import cut_views, sample_id
+from tasks.imaging.views import cut_views
 from tasks.stage import (
     Checked,
     Context,
@@ -51,10 +52,6 @@ AHEAD_BYTES = 64 * 2**20
 
 def wanted(context: Context, upstream: Tables) -> Wanted:
     """One item per kept view; its key is the sample_id."""
-    crops = upstream["crops"]
-    kept = crops.filter(pc.is_null(crops["dropped"]))
-    samples = pa.array([sample_id(view) for view in kept["key"].to_pylist()], K)
-    kept = with_columns(kept, view_id=kept["key"], key=samples)
     family = get_family(context.config.model.family)
     facts = {
         "stage": "latents",
@@ -64,7 +61,7 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
         "mode": "mean",
     }
     stage_id = hexkey(digest_json("stage", facts))
-    return Wanted(stage_id, kept, {stage_id: facts})
+    return Wanted(stage_id, kept_samples(upstream["crops"]), {stage_id: facts})
 
 
 def check(context: Context, wanted: Wanted) -> Checked:

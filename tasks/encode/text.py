@@ -12,12 +12,12 @@ from storage.records import LOCATION, QUARANTINE, K
 from storage.shards import ShardWriter
 from tasks.config.models import Config
 from tasks.encode.devices import batch_size, encode_device, torch_dtype
+from tasks.encode.samples import kept_samples
 from tasks.encode.weights import model_source, weights_digest
 from tasks.encode.workers import batched
 from tasks.families import get_family
 from tasks.families.base import TextEncoder
 from tasks.families.loading import load_component
-from tasks.imaging.views import sample_id
 from tasks.stage import (
     Checked,
     Context,
@@ -82,10 +82,7 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
 
 def prompt_owners(upstream: Tables, seed: int) -> dict[str, tuple[str, bool]]:
     """Every distinct prompt with the first sample that has it, and whether one surely is kept."""
-    crops = upstream["crops"]
-    kept = crops.filter(pc.is_null(crops["dropped"]))
-    samples = pa.array([sample_id(view) for view in kept["key"].to_pylist()], K)
-    rows = resolve_prompts(with_columns(kept, key=samples), upstream["prompts"], seed)
+    rows = resolve_prompts(kept_samples(upstream["crops"]), upstream["prompts"], seed)
     owners: dict[str, tuple[str, bool]] = {UNCONDITIONAL: ("the empty prompt", True)}
     columns = rows.select(["concept", "path", "prompts", "certain"]).to_pydict().values()
     for concept, path, prompts, certain in zip(*columns, strict=True):

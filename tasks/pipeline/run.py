@@ -27,6 +27,7 @@ from tasks.stage import (
     Wanted,
     as_array,
     count_in,
+    count_true,
     first_of_each,
     partition,
     with_columns,
@@ -79,7 +80,7 @@ def work_partition(config: Config, plan: StagePlan, number: int) -> int:
     context = Context(config)
     todo = tables.get_table(context.store, plan.todo)
     rows = todo.filter(pc.equal(todo["partition"], number)).drop_columns(["partition"])
-    before = pc.sum(pc.less(todo["partition"], number)).as_py() or 0
+    before = count_true(pc.less(todo["partition"], number))
     report = _counter(plan.stage, done=before, total=todo.num_rows)
     wanted = Wanted(plan.stage_id, rows, plan.facts)
     left = rows if context.refreshes(plan.stage) else stage.check(context, wanted).missing
@@ -143,7 +144,8 @@ def _counter(stage: str, done: int, total: int) -> Report:
 def _finished(context: Context, plan: StagePlan, todo: pa.Table, checked: Checked) -> StageCounts:
     """The counts of a stage after its work; what is neither committed nor bad was lost."""
     lost = checked.missing
-    undone = pa.concat_tables([lost.select(["key"]), checked.bad.select(["key"])])
+    unmade = checked.bad.filter(pc.invert(checked.bad["made"]))
+    undone = pa.concat_tables([lost.select(["key"]), unmade.select(["key"])])
     done = index.missing(todo, undone)
     previous = context.previous(plan.stage)
     changed = 0 if previous is None else count_in(done["logical"], previous[1]["logical"])

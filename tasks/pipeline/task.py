@@ -10,11 +10,11 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from storage import versions
 from storage.errors import StorageError
+from tasks.caching.task import cached, value
 from tasks.config.models import Config
 from tasks.pipeline.plan import stages_json
 from tasks.pipeline.report import (
@@ -37,16 +37,6 @@ def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
 def one_partition_at_a_time() -> Any:
     """The task runner of the data flows: partitions use all cores themselves, so one by one."""
     return ThreadPoolTaskRunner(max_workers=1)
-
-
-def cached(message: str, data: Any) -> Any:
-    """What a task returns that found nothing to do: its run is shown as Cached, with the reason."""
-    return Completed(name="Cached", message=message, data=data)
-
-
-def value(returned: Any) -> Any:
-    """What a task gave: a task that returns a state hands the state through."""
-    return returned.result() if isinstance(returned, State) else returned
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -53,7 +53,7 @@ def check(context: Context, wanted: Wanted) -> Checked:
         context,
         "scan",
         wanted,
-        committed=wanted.table.filter(pc.is_valid(cached["hashed_at_ns"])),
+        committed=wanted.table.filter(pc.is_valid(cached["content_id"])),
         bad=bad,
         changed_reason="the file changed",
     )
@@ -66,13 +66,15 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
     """Hashes files, reads their headers, and appends what was found to the hash cache."""
     rows: list[dict[str, Any]] = []
     since = time.monotonic()
-    for row in _hash(context, missing, settle=True):
-        rows.append(row)
-        report(1)
-        if time.monotonic() - since >= context.config.store.flush_seconds:
-            _commit(context, wanted, rows)
-            rows, since = [], time.monotonic()
-    _commit(context, wanted, rows)
+    try:
+        for row in _hash(context, missing, settle=True):
+            rows.append(row)
+            report(1)
+            if time.monotonic() - since >= context.config.store.flush_seconds:
+                _commit(context, wanted, rows)
+                rows, since = [], time.monotonic()
+    finally:
+        _commit(context, wanted, rows)
 
 
 def manifest(context: Context, checked: Checked) -> pa.Table:

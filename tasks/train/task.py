@@ -9,10 +9,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.states import Completed
 
 from storage.versions import Version
 from tasks import progress
+from tasks.caching.task import cached, value
 from tasks.config.models import Config
 from tasks.train.events import Event
 from tasks.train.runner import TrainingCrashed, run_training
@@ -34,9 +34,7 @@ def train_run(spec: TrainSpec, *, may_be_cached: bool) -> dict[str, Any]:
     """Trains, or goes on from the newest backup; Cached when this very run is finished."""
     if may_be_cached and is_finished(spec.workspace):
         summary = summarize(spec, seconds=0.0)
-        done: dict[str, Any] = Completed(  # type: ignore[assignment]
-            name="Cached", message=f"run {spec.run_id} is finished", data=summary
-        )
+        done: dict[str, Any] = cached(f"run {spec.run_id} is finished", summary)
         return done
     return run_training(spec, on_event=_tell(spec))
 
@@ -62,13 +60,14 @@ def train(
         stop_after_steps=stop_after_steps,
     )
     delays: list[float] = [FIRST_RETRY_SECONDS * 2**n for n in range(config.train.retries)]
-    outcome: Any = train_run.with_options(
+    run = train_run.with_options(
         name="train",
         task_run_name="train",
         retries=config.train.retries,
         retry_delay_seconds=delays,
-    )(spec, may_be_cached=resume is None and not stops_early)
-    summary: dict[str, Any] = outcome.result() if isinstance(outcome, State) else outcome
+    )
+    may_be_cached = resume is None and not stops_early
+    summary: dict[str, Any] = value(run(spec, may_be_cached=may_be_cached))
     outputs = [str(path) for path in summary["outputs"]]
     if outputs:
         outputs.insert(0, str(export_output(workspace, Path(config.model.output))))

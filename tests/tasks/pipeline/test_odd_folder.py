@@ -141,3 +141,15 @@ def test_raising_the_pixel_limit_brings_refused_files_back(
     assert raised.counts["scan"].computed == 0
     assert raised.rejects == []
     assert str(project.photos / "large.jpg") in raised.rows["path"].to_pylist()
+
+
+def test_a_plan_and_its_run_count_bad_files_alike(tmp_path: Path, tiny_models: TinyModels) -> None:
+    project = make_project(tmp_path / "project", tiny_models["sd15"], num_photos=2)
+    for name, content in (("empty.jpg", odd_files.empty()), ("text.png", odd_files.text_as_png())):
+        (project.photos / name).write_bytes(content)
+        make_old(project.photos / name)
+    plan = project.plan()["stages"]["scan"]
+    first, second = project.prepare().counts["scan"], project.prepare().counts["scan"]
+    assert (plan["wanted"], plan["computed"]) == (first.wanted, first.computed) == (4, 4)
+    assert (second.wanted, second.reused, second.computed) == (4, 4, 0)
+    assert first.rejected == second.rejected == 2

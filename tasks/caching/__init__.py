@@ -1,0 +1,1 @@
+"""How a task shows in Prefect that the store had everything."""
