@@ -31,7 +31,7 @@ def show_stages(summary: dict[str, Any]) -> None:
     stderr.print(table, soft_wrap=False)
     show_rejects(summary.get("rejects", []))
     if missing := summary.get("missing_captions"):
-        say(f"{missing:,} sources have no caption and train on the empty prompt")
+        say(f"photos without a caption, trained on the empty prompt: {missing:,}")
     show_dataset(summary["dataset"])
     if summary.get("report"):
         say(f"{'report':<12}{summary['report']}")

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from storage import tables
 from storage.quarantine import read_quarantine
@@ -17,8 +16,9 @@ from tasks.files.reading import read_bytes
 from tasks.pipeline.plan import stages_json
 from tasks.report.build import build_report
 from tasks.report.inputs import SCANNED, VIEWS
+from tasks.report.summary import missing_captions
 from tasks.report.thumbnails import make_thumbnail
-from tasks.stage import Context, StageRef, count_true, with_columns
+from tasks.stage import Context, StageRef, with_columns
 
 REJECTS = pa.schema([("stage", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
@@ -91,10 +91,10 @@ def read_rejects(context: Context, refs: dict[str, StageRef]) -> pa.Table:
     return pa.concat_tables(tables_)
 
 
-def num_missing_captions(context: Context, refs: dict[str, StageRef]) -> int:
-    """How many sources have no prompt of their own."""
-    prompts = tables.get_table(context.store, refs["prompts"].manifest, ["origin"])
-    return count_true(pc.equal(prompts["origin"], "none"))
+def num_missing_captions(context: Context, version: Version) -> int:
+    """How many sources are trained on without a caption, as the report counts them."""
+    columns = ["concept", "path", "prompts", "prompt_origin"]
+    return len(missing_captions(read_rows(context.store, version, columns)))
 
 
 def _with_history(rejects: pa.Table, quarantine: pa.Table) -> pa.Table:

@@ -143,6 +143,6 @@ def summary(
         "dataset": version.summary(),
         "stages": stages_json({name: ref.counts for name, ref in refs.items()}),
         "rejects": read_rejects(context, refs).to_pylist(),
-        "missing_captions": num_missing_captions(context, refs),
+        "missing_captions": num_missing_captions(context, version),
         "seconds": round(seconds, 3),
     }

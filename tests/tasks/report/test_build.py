@@ -129,7 +129,7 @@ def test_summary_and_stages_equal_the_input() -> None:
                card.attributes.get("class", "").startswith("number")}  # fmt: skip
     kept = [view for view in views if not view["dropped_reason"]]
     detail = sum(view["kind"] == "detail" for view in kept)
-    assert numbers["image files in 1 concept"] == "2"
+    assert numbers["readable image files in 1 concept"] == "2"
     assert numbers["samples"] == str(len(kept))
     assert numbers[f"detail, {detail / len(kept):.1%} of the steps"] == str(detail)
     assert numbers["tiles dropped"] == str(len(views) - len(kept))
