@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from tasks.train.order import OrderColumns, OrderSettings, epoch_plan
+from tasks.epochs.order import OrderColumns, OrderSettings, epoch_plan
 
 LIMIT_SECONDS = 0.5
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tasks.config.models import BackupCadence, FullMethod, Schedule, TrainConfig
+from tasks.config.training import BackupCadence, FullMethod, Schedule, TrainConfig
 from tasks.families import get_family
 from tasks.train.batches import Batch, StepBatches
 from tasks.train.loop import silent_hooks, train

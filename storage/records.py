@@ -57,6 +57,16 @@ CROPS = pa.schema(
     ]
 )
 
+CAPTIONS = pa.schema(
+    [
+        ("key", K),
+        ("view_id", K),
+        ("prompts", pa.list_(pa.string())),
+        ("origin", pa.string()),  # edited (generated comes with the captioner)
+        ("made_at", pa.string()),  # ISO 8601, UTC
+    ]
+)
+
 QUARANTINE = pa.schema(
     [
         ("key", K),
@@ -69,6 +79,19 @@ QUARANTINE = pa.schema(
         ("attempts", pa.int32()),
     ]
 )
+
+
+def _item(name: str) -> list[tuple[str, pa.DataType]]:
+    """The columns that say where one stored item of a row is."""
+    return [
+        (f"{name}_stage", pa.string()),
+        (f"{name}_shard", pa.string()),
+        (f"{name}_offset", pa.int64()),
+        (f"{name}_nbytes", pa.int64()),
+        (f"{name}_layout", _WORD),
+        (f"{name}_xxh3", pa.uint64()),
+    ]
+
 
 TEXT_ITEM = pa.struct(
     [
@@ -109,24 +132,31 @@ DATASET = pa.schema(
         ("crop_top", pa.int32()),
         ("resolution_index", pa.int16()),
         ("phase", pa.int16()),  # grid phase; null = every epoch
+        ("num_phases", pa.int16()),  # the row is trained in epochs with epoch % num_phases == phase
         ("variation", pa.int16()),
-        ("split", pa.string()),
+        ("augmentation", pa.string()),  # resolved values as JSON; null = none
+        ("split", pa.string()),  # train | validation
         ("prompts", pa.list_(pa.string())),
         ("prompt_origin", pa.string()),
         ("context", pa.string()),
         ("loss_weight", pa.float32()),
         ("repeats", pa.float32()),
+        ("samples_per_epoch", pa.int32()),  # of the concept, instead of repeats; null = by repeats
+        ("tiles_per_epoch", pa.int32()),  # of the source in the concept; 0 = all
         ("luma_std", pa.float32()),
         ("edge_share", pa.float32()),
-        ("latent_stage", pa.string()),
-        ("latent_shard", pa.string()),
-        ("latent_offset", pa.int64()),
-        ("latent_nbytes", pa.int64()),
-        ("latent_layout", _WORD),
-        ("latent_xxh3", pa.uint64()),
+        *_item("latent"),  # null where training encodes by itself
+        *_item("mask"),  # null where the whole sample counts
         ("texts", pa.list_(TEXT_ITEM)),
     ]
 )
 
 # What an empty stage looks like.
-STAGE_SCHEMAS = {"prompts": PROMPTS, "crops": CROPS, "text": INDEX, "latents": INDEX}
+STAGE_SCHEMAS = {
+    "prompts": PROMPTS,
+    "crops": CROPS,
+    "captions": CAPTIONS,
+    "masks": INDEX,
+    "text": INDEX,
+    "latents": INDEX,
+}

@@ -20,7 +20,7 @@ from storage.digest import canonical_json, digest, hexkey
 from storage.errors import CorruptError, NotFoundError, StorageError
 from storage.fingerprint import table_digest
 from storage.naming import checked_word, new_name, now_iso
-from storage.records import DATASET
+from storage.records import DATASET, LOCATION
 from storage.store import Store
 from storage.tables import get_table, put_table_at, table_path
 
@@ -28,15 +28,8 @@ _FOLDER = "datasets"
 _NUMBER = re.compile(r"(\d{6,})\.json")
 _ATTEMPTS = 200
 # Where something lies and what was measured on the way change neither order nor training.
-_PHYSICAL = {
-    "path",
-    "luma_std",
-    "edge_share",
-    "latent_shard",
-    "latent_offset",
-    "latent_nbytes",
-    "latent_layout",
-    "latent_xxh3",
+_PHYSICAL = {"path", "luma_std", "edge_share"} | {
+    f"{item}_{name}" for item in ("latent", "mask") for name in LOCATION
 }
 _LOGICAL_TEXT = ("prompt", "encoder", "stage")
 

@@ -87,7 +87,12 @@ class Prepared:
     """(path, reason) of every file that could not be used."""
 
     def computed(self) -> dict[str, int]:
-        return {name: counts.computed for name, counts in self.counts.items()}
+        """Items made by each stage; captions and masks only where there are any."""
+        return {
+            name: counts.computed
+            for name, counts in self.counts.items()
+            if counts.computed or name not in ("captions", "masks")
+        }
 
 
 def make_project(folder: Path, base: Path, *, family: str = "sd15", num_photos: int = 3) -> Project:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.config import layers, schema
+from tasks.config.concepts import Concept
 from tasks.config.family_checks import Report, family_problems
-from tasks.config.models import Concept, Config
+from tasks.config.models import Config
 from tasks.config.problems import Problem, as_toml, nearest
 from tasks.config.schema import Place
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tasks.config import schema
-from tasks.config.models import Concept, Config
+from tasks.config.concepts import Concept
+from tasks.config.models import Config
 from tasks.config.problems import Problem, as_toml, nearest
 from tasks.config.schema import Place
 

@@ -11,13 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.digest import digest_json, hexkey
+from storage.digest import canonical_json, digest_json, hexkey
 from storage.records import CROPS, K
 from storage.shards import RecordWriter
-from tasks.config.models import Concept
+from tasks.config.concepts import Concept
+from tasks.config.models import Config
 from tasks.crops.layout import Placed, concept_layout, place_views
 from tasks.families import get_family
 from tasks.files.reading import SourceChangedError, num_threads, read_source, thread_map
+from tasks.imaging.augment import draw_augmentation
 from tasks.imaging.blank import is_blank, measure
 from tasks.imaging.decode import DECODER, IMAGING_VERSION, ImageError, decode
 from tasks.imaging.jobs import SourceJob, source_jobs
@@ -55,7 +57,7 @@ GEOMETRY = pa.schema(
             *("crop_left", "crop_top"),
         )
     ]
-    + [("resolution_index", pa.int16()), ("phase", pa.int16())]
+    + [(name, pa.int16()) for name in ("resolution_index", "variation", "phase", "num_phases")]
 )
 
 
@@ -76,8 +78,11 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
         if (concept, source_id) in seen:
             continue
         seen.add((concept, source_id))
-        for placed in place_views(layouts[concept], source_id, width, height):
-            for name, value in _geometry(concept, path, source_id, placed, (width, height)):
+        layout = layouts[concept]
+        for placed in place_views(layout, source_id, width, height):
+            values = _geometry(concept, path, source_id, placed, (width, height))
+            phases = layout.grid_phases if placed.phase is not None else 1
+            for name, value in zip(GEOMETRY.names, (*values, phases), strict=True):
                 columns[name].append(value)
     facts = {
         "stage": "crops",
@@ -139,9 +144,10 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
 
 
 def manifest(context: Context, checked: Checked) -> pa.Table:
-    """The views with their measurements, and `dropped`: why a tile is not trained, or null.
+    """One row per view and variation with the view's measurements and the sample it gives.
 
-    `certain` is false where the pixels have not been seen and a threshold may still drop the tile.
+    `dropped` says why a tile is not trained, or is null; `certain` is false where the pixels have
+    not been seen and a threshold may still drop the tile; `augmentation` is JSON, or null.
     """
     measured = context.committed("crops", checked.wanted.stage_id)
     table = checked.wanted.table
@@ -154,11 +160,43 @@ def manifest(context: Context, checked: Checked) -> pa.Table:
         table = table.filter(pc.invert(pc.is_in(table["key"], as_array(checked.bad["key"]))))
     concepts = {concept.name: concept for concept in context.config.concepts}
     verdicts = list(_verdicts(table, concepts))
-    return with_columns(
+    table = with_columns(
         table,
         dropped=pa.array([reason for reason, _ in verdicts], pa.string()),
         certain=pa.array([certain for _, certain in verdicts], pa.bool_()),
-        sample_id=pa.array([sample_id(view) for view in table["key"].to_pylist()], K),
+    )
+    return _samples(table, context.config)
+
+
+def _samples(views: pa.Table, config: Config) -> pa.Table:
+    """The views with their augmentation drawn: a tile once per variation of its concept."""
+    family = get_family(config.model.family)
+    concepts = {concept.name: concept for concept in config.concepts}
+    variations = {
+        name: concept_layout(config, concept, family.size_multiple).variations
+        for name, concept in concepts.items()
+    }
+    rows: list[int] = []
+    numbers: list[int] = []
+    values: list[dict[str, Any]] = []
+    columns = views.select(["concept", "key", "variation"]).to_pydict().values()
+    for row, (name, view, variation) in enumerate(zip(*columns, strict=True)):
+        known = range(variations[name]) if variation is None else [variation]
+        image, varied = concepts[name].image, concepts[name].type != "validation"
+        for number in known:
+            drawn = draw_augmentation(image, config.data.seed, view, number) if varied else {}
+            rows.append(row)
+            numbers.append(number)
+            values.append(drawn)
+    table = views.take(pa.array(rows, pa.int64()))
+    keys = zip(table["key"].to_pylist(), values, strict=True)
+    return with_columns(
+        table,
+        variation=pa.array(numbers, pa.int16()),
+        augmentation=pa.array(
+            [canonical_json(one) if one else None for one in values], pa.string()
+        ),
+        sample_id=pa.array([sample_id(view, drawn) for view, drawn in keys], K),
     )
 
 
@@ -176,12 +214,15 @@ def _verdicts(table: pa.Table, concepts: dict[str, Concept]) -> Iterator[tuple[s
 
 def _geometry(
     concept: str, path: str, source_id: bytes, placed: Placed, size: tuple[int, int]
-) -> Iterator[tuple[str, Any]]:
+) -> tuple[Any, ...]:
+    """The columns of GEOMETRY but the last one."""
     view = placed.view
     where = f"{view.kind}|{placed.resolution_index}"
     if view.kind != "full":
         where += f"|{view.scale:g}|{view.rect[0]},{view.rect[1]}"
-    values = (
+    if placed.variation:
+        where += f"|variation {placed.variation}"
+    return (
         view_id(source_id, view),
         f"{concept}|{path}|{where}",
         path,
@@ -197,9 +238,9 @@ def _geometry(
         placed.crop_left,
         placed.crop_top,
         placed.resolution_index,
-        None,
+        placed.variation,
+        placed.phase,
     )
-    return zip(GEOMETRY.names, values, strict=True)
 
 
 STAGE = Stage(

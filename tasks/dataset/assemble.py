@@ -8,41 +8,53 @@ import pyarrow.compute as pc
 
 from storage.digest import digest
 from storage.records import DATASET, LOCATION, K
+from tasks.config.concepts import Concept
 from tasks.config.models import Config
-from tasks.stage import Tables, first_of_each
+from tasks.imaging.samples import kept_samples
+from tasks.stage import Tables, as_array, first_of_each, with_columns
 from tasks.wording.resolve import resolve_prompts
 
 UNCONDITIONAL = ""
 
 
 def assemble(config: Config, stage_ids: dict[str, str], manifests: Tables) -> pa.Table:
-    """One row per (concept, sample) in the DATASET schema, sorted by row_id.
+    """One row per (concept, sample, grid phase) in the DATASET schema, sorted by row_id.
 
-    A sample one of whose prompts could not be encoded is left out.
+    A sample without its latent, or one of whose prompts could not be encoded, is left out.
     """
-    latents = resolve_prompts(manifests["latents"], manifests["prompts"], config.data.seed)
-    rows = pa.array(map(row_id, latents["concept"].to_pylist(), latents["key"].to_pylist()), K)
-    table = first_of_each(latents.append_column("row_id", rows), "row_id")
+    table = dataset_rows(config, manifests)
+    for item, stage in (("latent", "latents"), ("mask", "masks")):
+        table = _located(table, item, f"stages/{stage}/{stage_ids.get(stage)}", manifests[stage])
     texts = list(_texts(table["prompts"].to_pylist(), text_items(manifests["text"])))
-    concepts = {concept.name: concept for concept in config.concepts}
-    of_row = [concepts[name] for name in table["concept"].to_pylist()]
-    stage = f"stages/latents/{stage_ids['latents']}"
-    constants = {"latent_stage": stage, "variation": 0, "split": "train"}
-    columns = {name: [value] * table.num_rows for name, value in constants.items()} | {
-        "sample_id": table["key"],
-        "texts": texts,
-        "loss_weight": [concept.loss_weight for concept in of_row],
-        "repeats": [concept.repeats for concept in of_row],
-    }
-    arrays = [_column(columns.get(field.name, None), table, field) for field in DATASET]
-    rows_table = pa.Table.from_arrays(arrays, schema=DATASET)
+    table = table.append_column("texts", pa.array(texts, DATASET.field("texts").type))
+    arrays = [as_array(table[field.name]).cast(field.type) for field in DATASET]
     complete = pa.array([bool(text) for text in texts], pa.bool_())
+    if config.data.latent_caching:
+        complete = pc.and_(complete, pc.is_valid(as_array(table["latent_offset"])))
+    rows_table = pa.Table.from_arrays(arrays, schema=DATASET)
     return rows_table.filter(complete).sort_by("row_id")
 
 
-def row_id(concept: str, sample: bytes) -> bytes:
-    """The key of a row: equal pixels in two concepts are two rows that share their items."""
-    return digest("row", concept, sample)
+def dataset_rows(config: Config, manifests: Tables) -> pa.Table:
+    """What the manifests of prompts and crops say of each row: all but where its items are."""
+    samples = resolve_prompts(kept_samples(manifests["crops"]), manifests, config)
+    columns = samples.select(["concept", "key", "phase"]).to_pydict().values()
+    table = with_columns(samples, row_id=pa.array(map(row_id, *columns), K))
+    table = first_of_each(table, "row_id")
+    concepts = {concept.name: concept for concept in config.concepts}
+    settings = {name: _settings(concept) for name, concept in concepts.items()}
+    of_row = [settings[name] for name in table["concept"].to_pylist()]
+    names = ("split", "loss_weight", "repeats", "samples_per_epoch", "tiles_per_epoch")
+    types = {name: DATASET.field(name).type for name in names}
+    return with_columns(table, **{n: pa.array([one[n] for one in of_row], types[n]) for n in names})
+
+
+def row_id(concept: str, sample: bytes, phase: int | None = None) -> bytes:
+    """The key of a row: equal pixels in two concepts are two rows that share their items.
+
+    A sample that belongs to several grid phases is a row in each of them.
+    """
+    return digest("row", concept, sample, *(() if phase is None else (phase,)))
 
 
 def text_items(text: pa.Table) -> dict[str, list[dict[str, Any]]]:
@@ -60,15 +72,35 @@ def text_items(text: pa.Table) -> dict[str, list[dict[str, Any]]]:
 def extra_facts(config: Config, manifests: Tables) -> dict[str, Any]:
     """What a version's JSON says besides its rows; `unconditional` locates the empty prompt."""
     empty = text_items(manifests["text"])[UNCONDITIONAL]
-    numbers = pc.max(manifests["latents"]["resolution_index"]).as_py()
     return {
         "family": config.model.family,
         "model": config.model.base,
         "latents": {"dtype": config.data.encode_dtype, "mode": "mean"},
         "unconditional": [{"prompt": 0, **entry} for entry in empty],
-        "num_resolutions": 1 + max(0, -1 if numbers is None else numbers),
-        "grid_phases": 1,
     }
+
+
+def _settings(concept: Concept) -> dict[str, Any]:
+    """The columns that a concept's settings decide; validation rows are each seen once."""
+    crops = concept.image.detail_crops
+    if concept.type == "validation":
+        fixed = {"split": "validation", "repeats": 1.0, "samples_per_epoch": None}
+        return fixed | {"tiles_per_epoch": 0, "loss_weight": concept.loss_weight}
+    return {
+        "split": "train",
+        "repeats": concept.repeats,
+        "samples_per_epoch": concept.samples_per_epoch,
+        "tiles_per_epoch": crops.tiles_per_source_per_epoch if crops.enabled else 0,
+        "loss_weight": concept.loss_weight,
+    }
+
+
+def _located(table: pa.Table, item: str, stage: str, items: pa.Table) -> pa.Table:
+    """`table` with where the item of each sample is; null where it has none."""
+    at = as_array(pc.index_in(table["sample_id"], as_array(items["key"])))
+    place = pc.if_else(pc.is_valid(at), stage, pa.scalar(None, pa.string()))
+    located = {f"{item}_{name}": items[f"{item}_{name}"].take(at) for name in LOCATION}
+    return with_columns(table, **{f"{item}_stage": place}, **located)
 
 
 def _texts(
@@ -83,11 +115,3 @@ def _texts(
             ]
         else:
             yield []
-
-
-def _column(values: Any, table: pa.Table, field: pa.Field) -> pa.Array:
-    if values is None:
-        values = table[field.name]
-    if isinstance(values, pa.ChunkedArray):
-        return values.combine_chunks().cast(field.type)
-    return pa.array(values, field.type)

@@ -13,7 +13,6 @@ from storage.digest import digest_json, hexkey
 from storage.records import LOCATION
 from storage.shards import ShardWriter
 from tasks.encode.devices import batch_size, encode_device, num_encoders, torch_dtype
-from tasks.encode.samples import kept_samples
 from tasks.encode.weights import model_source, weights_digest
 from tasks.encode.workers import Encode, Group, Item, encode_groups, encode_items
 from tasks.families import get_family
@@ -22,6 +21,7 @@ from tasks.families.vae import encode_latents
 from tasks.files.reading import SourceChangedError, num_threads, read_source, thread_map
 from tasks.imaging.decode import ImageError, decode
 from tasks.imaging.jobs import SourceJob, source_jobs
+from tasks.imaging.samples import kept_samples
 from tasks.imaging.views import cut_views
 from tasks.stage import (
     Checked,

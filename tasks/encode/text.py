@@ -12,12 +12,12 @@ from storage.records import LOCATION, QUARANTINE, K
 from storage.shards import ShardWriter
 from tasks.config.models import Config
 from tasks.encode.devices import batch_size, encode_device, torch_dtype
-from tasks.encode.samples import kept_samples
 from tasks.encode.weights import model_source, weights_digest
 from tasks.encode.workers import batched
 from tasks.families import get_family
 from tasks.families.base import TextEncoder
 from tasks.families.loading import load_component
+from tasks.imaging.samples import kept_samples
 from tasks.stage import (
     Checked,
     Context,
@@ -58,7 +58,7 @@ class EncoderStage:
 
 def wanted(context: Context, upstream: Tables) -> Wanted:
     """One item per distinct prompt and text encoder."""
-    owners = prompt_owners(upstream, context.config.data.seed)
+    owners = prompt_owners(upstream, context.config)
     stages = encoder_stages(context)
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS.names}
     for stage in stages:
@@ -80,9 +80,9 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
     return Wanted(stage_id, pa.table(columns, schema=COLUMNS), facts)
 
 
-def prompt_owners(upstream: Tables, seed: int) -> dict[str, tuple[str, bool]]:
+def prompt_owners(upstream: Tables, config: Config) -> dict[str, tuple[str, bool]]:
     """Every distinct prompt with the first sample that has it, and whether one surely is kept."""
-    rows = resolve_prompts(kept_samples(upstream["crops"]), upstream["prompts"], seed)
+    rows = resolve_prompts(kept_samples(upstream["crops"]), upstream, config)
     owners: dict[str, tuple[str, bool]] = {UNCONDITIONAL: ("the empty prompt", True)}
     columns = rows.select(["concept", "path", "prompts", "certain"]).to_pydict().values()
     for concept, path, prompts, certain in zip(*columns, strict=True):
@@ -177,7 +177,7 @@ def _committed(context: Context, wanted: Wanted, columns: list[str] | None = Non
 
 STAGE = Stage(
     name="text",
-    after=("prompts", "crops"),
+    after=("prompts", "crops", "captions"),
     wanted=wanted,
     check=check,
     work=work,

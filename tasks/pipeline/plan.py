@@ -30,6 +30,9 @@ def plan_pipeline(config: Config) -> dict[str, Any]:
 
 
 def stages_json(counts: dict[str, StageCounts]) -> dict[str, Any]:
-    """The counts of every stage; captions, which no stage makes yet, are all zero."""
-    names = ("scan", "prompts", "crops", "captions", "text", "latents")
-    return {name: counts.get(name, StageCounts()).as_json() for name in names}
+    """The counts of every stage; masks only where some concept has them."""
+    return {
+        stage.name: counts[stage.name].as_json()
+        for stage in STAGES
+        if stage.name in counts and (stage.name != "masks" or counts["masks"] != StageCounts())
+    }

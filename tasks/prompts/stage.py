@@ -10,7 +10,8 @@ from storage.digest import digest, digest_json, hexkey
 from storage.hashcache import append_hash_cache
 from storage.records import PROMPTS, K
 from storage.shards import RecordWriter
-from tasks.config.models import Concept, Config
+from tasks.config.concepts import Concept
+from tasks.config.models import Config
 from tasks.files.hashing import hash_files, look_up, stat_table, trusted
 from tasks.files.listing import FileStat, stat_file
 from tasks.files.reading import num_threads, read_bytes

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from storage.digest import digest, digest_json, hexkey
 from storage.hashcache import append_hash_cache
 from storage.records import HASH_CACHE
-from tasks.config.models import Concept
+from tasks.config.concepts import Concept
 from tasks.files.hashing import hash_files, look_up, stat_key, stat_table, trusted
 from tasks.files.listing import FileStat, is_image, list_files
 from tasks.files.reading import num_threads

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasks.epochs.order import EpochOrder, OrderSettings, epoch_plan
 from tasks.train.noise import normal, uniform
-from tasks.train.order import EpochOrder, OrderSettings, epoch_plan
 from tasks.train.rows import Rows, latent_ref, text_ref
 from tasks.train.timesteps import TIMESTEPS
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks.config.models import AdamW
+from tasks.config.training import AdamW
 
 if TYPE_CHECKING:
     import torch

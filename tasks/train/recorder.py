@@ -7,12 +7,12 @@ from threading import Event
 from typing import Any
 
 from storage.errors import StorageError
+from tasks.epochs.order import EpochOrder, epoch_plan
 from tasks.train.backup import keep_newest, write_backup
 from tasks.train.board import log_images, log_step, open_board
 from tasks.train.events import EventLog
 from tasks.train.loop import Ending, Hooks, StepReport
 from tasks.train.mirror import mirror
-from tasks.train.order import EpochOrder, epoch_plan
 from tasks.train.output import write_output
 from tasks.train.sampling import draw_samples
 from tasks.train.setup import Run

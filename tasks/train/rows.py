@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.train.order import Ints, OrderColumns
+from tasks.epochs.order import Ints, OrderColumns
 
 if TYPE_CHECKING:
     from storage.reading import ItemRef
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ORDER_COLUMNS = (
     *("source_id", "concept", "kind", "scale", "bucket_width", "bucket_height"),
-    *("resolution_index", "variation", "phase", "repeats"),
+    *("resolution_index", "variation", "phase", "num_phases", "repeats"),
 )
 SIZE_COLUMNS = (
     *("original_height", "original_width", "resized_height", "resized_width"),
@@ -48,7 +48,6 @@ class Rows:
     unconditional: "Mapping[str, ItemRef]"
     """The empty prompt's item, by text encoder."""
     content_digest: str
-    grid_phases: int
 
     def name(self, row: int) -> str:
         """How messages name a row: its id and the path of its image."""
@@ -79,7 +78,6 @@ def load_rows(store: "Store", version: "Version") -> Rows:
         names=table.select(["row_id", "path"]),
         unconditional={text["encoder"]: text_ref(text) for text in extra["unconditional"]},
         content_digest=version.content_digest,
-        grid_phases=int(extra.get("grid_phases", 1)),
     )
 
 
@@ -126,6 +124,7 @@ def _order_columns(table: pa.Table, bucket: Ints) -> OrderColumns:
         # Stored as float32; rounding brings 0.1 back from 0.10000000149.
         repeats=_numpy(table, "repeats").astype(np.float64).round(6),
         phase=pc.fill_null(table["phase"], -1).to_numpy().astype(np.int64),
+        num_phases=_numpy(table, "num_phases").astype(np.int64),
         group_hash=_leading_uint64(table["source_id"].to_pylist()),
         alternative=alternative,
         num_alternatives=num_alternatives,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tasks.config.models import Schedule
+from tasks.config.training import Schedule
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

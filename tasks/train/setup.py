@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from storage.digest import digest_json, hexkey
 from storage.store import Store
 from storage.versions import Version, get_version
-from tasks.config.models import Config, LoraMethod
+from tasks.config.models import Config
+from tasks.config.training import LoraMethod
+from tasks.epochs.order import OrderSettings, epoch_steps
 from tasks.families import get_family
 from tasks.families.base import Family
 from tasks.families.loading import ModelSource, load_component, read_config, resolve_model
@@ -19,7 +21,6 @@ from tasks.train.methods import METHODS
 from tasks.train.noise import draw_seed
 from tasks.train.objectives import OBJECTIVES
 from tasks.train.optimizers import OPTIMIZERS
-from tasks.train.order import OrderSettings, epoch_steps
 from tasks.train.precision import choose_precision
 from tasks.train.rows import Rows, load_rows
 from tasks.train.spec import TrainSpec
@@ -81,7 +82,6 @@ def order_settings(config: Config, rows: Rows) -> OrderSettings:
         batch_size=train.batch_size,
         step_size=train.processes * train.gradient_accumulation_steps,
         remainder=config.data.remainder,
-        grid_phases=rows.grid_phases,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.config.models import TrainConfig
+from tasks.config.training import TrainConfig
 from tasks.families.base import Family
 from tasks.train.batches import StepBatches
 

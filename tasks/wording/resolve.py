@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from tasks.config.models import Config
+from tasks.stage import Tables
 from tasks.wording.draw import choose_line
 
 LISTS = pa.list_(pa.string())
 
 
-def resolve_prompts(samples: pa.Table, prompts: pa.Table, seed: int) -> pa.Table:
+def resolve_prompts(samples: pa.Table, manifests: Tables, config: Config) -> pa.Table:
     """`samples` with columns `prompts` (a list), `prompt_origin` and `context`.
 
     A full image trains on its source's prompts, a tile inherits them. Of a text file one line is
@@ -18,11 +20,11 @@ def resolve_prompts(samples: pa.Table, prompts: pa.Table, seed: int) -> pa.Table
 
     Args:
         samples: columns concept, source_id, kind and key (the sample_id).
-        prompts: manifest of the prompts stage.
-        seed: `data.seed`.
+        manifests: those of the stages prompts and captions.
+        config: for the text settings of the concepts and `data.seed`.
     """
-    sources = pooled(prompts)
-    resolved = list(_resolve(samples, sources, seed))
+    sources = pooled(manifests["prompts"])
+    resolved = list(_resolve(samples, sources, config.data.seed))
     return (
         samples.append_column("prompts", pa.array([row[0] for row in resolved], LISTS))
         .append_column("prompt_origin", pa.array([row[1] for row in resolved], pa.string()))

@@ -30,7 +30,7 @@ def decode_text(data: bytes) -> str:
     return text.removeprefix("\ufeff")
 
 
-def split_prompts(text: str, multiline: Literal["lines", "joined"]) -> list[str]:
+def split_prompts(text: str, multiline: Literal["lines", "paragraphs", "joined"]) -> list[str]:
     """The prompts of a text (NFC): each non-blank line is one, or all of them joined by a space."""
     text = unicodedata.normalize("NFC", text.removeprefix("\ufeff"))
     lines = [line.strip() for line in _LINE_END.split(text)]

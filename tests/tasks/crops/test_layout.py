@@ -1,6 +1,6 @@
 """Which views a source gives: full images in their buckets, tiles at every scale."""
 
-from tasks.config.models import DetailCrops
+from tasks.config.concepts import DetailCrops
 from tasks.crops.layout import ANY_RESOLUTION, Layout, cuts_without_tiles, place_views
 from tasks.imaging.buckets import parse_resolutions
 

@@ -60,8 +60,6 @@ def make_dataset(
             "unconditional": [_text(0, texts, "empty")],
             "family": "sd15",
             "latents": {"dtype": "float32", "mode": "mean"},
-            "num_resolutions": 1,
-            "grid_phases": 1,
         },
     )
     return version

@@ -11,8 +11,8 @@ import torch
 
 from storage.reading import ItemReader
 from storage.store import Store
+from tasks.epochs.order import OrderSettings
 from tasks.train.batches import Draws, Source, read_ahead, step_batches
-from tasks.train.order import OrderSettings
 from tasks.train.rows import _sizes, load_rows
 from tests.tasks.train.synthetic import make_dataset
 

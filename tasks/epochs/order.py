@@ -32,6 +32,8 @@ class OrderColumns:
     repeats: NDArray[np.float64]
     phase: Ints
     """Grid phase, -1 for every epoch."""
+    num_phases: Ints
+    """The row is trained in epochs with epoch % num_phases == phase."""
     group_hash: NDArray[np.uint64]
     """Decides which alternative of a source an epoch starts with; equal within a source."""
     alternative: Ints
@@ -50,7 +52,6 @@ class OrderSettings:
     step_size: int
     """Micro-batches per optimizer step: ranks x accumulation."""
     remainder: Remainder = "repeat"
-    grid_phases: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +133,7 @@ def select_entries(columns: OrderColumns, settings: OrderSettings, epoch: int) -
     num_rows = len(columns.bucket)
     turn = (columns.group_hash % columns.num_alternatives.astype(np.uint64)).astype(np.int64)
     active = (turn + epoch) % columns.num_alternatives == columns.alternative
-    if settings.grid_phases > 1:
-        active &= (columns.phase < 0) | (columns.phase == epoch % settings.grid_phases)
-    else:
-        active &= columns.phase <= 0
+    active &= (columns.phase < 0) | (columns.phase == epoch % columns.num_phases)
     copies = np.where(active, np.floor(columns.repeats), 0).astype(np.int64)
     fraction = np.where(active, columns.repeats % 1, 0.0)
     if fraction.any():

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.order import LIMIT_SECONDS, order_seconds
-from tasks.train.order import (
+from tasks.epochs.order import (
     EpochOrder,
     OrderColumns,
     OrderSettings,
@@ -22,6 +22,7 @@ def make_columns(bucket, **columns) -> OrderColumns:
         "concept": [0] * count,
         "repeats": [1.0] * count,
         "phase": [-1] * count,
+        "num_phases": [1] * count,
         "group_hash": list(range(count)),
         "alternative": [0] * count,
         "num_alternatives": [1] * count,
@@ -149,8 +150,8 @@ def test_each_alternative_is_trained_in_turn():
 
 
 def test_phases_take_turns_and_no_phase_is_every_epoch():
-    columns = make_columns([0] * 4, phase=[-1, 0, 1, 2])
-    chosen = [select_entries(columns, make_settings(grid_phases=3), e).tolist() for e in range(4)]
+    columns = make_columns([0] * 4, phase=[-1, 0, 1, 2], num_phases=[1, 3, 3, 3])
+    chosen = [select_entries(columns, make_settings(), e).tolist() for e in range(4)]
     assert chosen == [[0, 1], [0, 2], [0, 3], [0, 1]]
 
 

@@ -1,0 +1,1 @@
+"""Stage captions: the texts that tiles have of their own."""

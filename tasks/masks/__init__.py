@@ -1,0 +1,1 @@
+"""Stage masks: which parts of a sample count."""

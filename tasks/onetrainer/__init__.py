@@ -1,0 +1,1 @@
+"""OneTrainer: its configurations as ours."""
