@@ -16,7 +16,7 @@ from storage.records import CROPS, K
 from storage.shards import RecordWriter
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
-from tasks.crops.layout import Placed, concept_layout, place_views
+from tasks.imaging.layout import Placed, concept_layout, place_views
 from tasks.families import get_family
 from tasks.files.reading import SourceChangedError, num_threads, read_source, thread_map
 from tasks.imaging.augment import draw_augmentation

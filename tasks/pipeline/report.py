@@ -9,7 +9,7 @@ from storage import tables
 from storage.quarantine import read_quarantine
 from storage.versions import Version, read_rows
 from tasks.config.models import Config
-from tasks.crops.layout import concept_layout, cuts_without_tiles
+from tasks.imaging.layout import concept_layout, cuts_without_tiles
 from tasks.dataset.settings import data_settings
 from tasks.families import get_family
 from tasks.files.reading import read_bytes

@@ -1,7 +1,7 @@
 """Which views a source gives: full images in their buckets, tiles at every scale."""
 
 from tasks.config.concepts import DetailCrops
-from tasks.crops.layout import ANY_RESOLUTION, Layout, cuts_without_tiles, place_views
+from tasks.imaging.layout import ANY_RESOLUTION, Layout, cuts_without_tiles, place_views
 from tasks.imaging.buckets import parse_resolutions
 
 SOURCE = b"0123456789abcdef"
