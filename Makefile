@@ -50,6 +50,8 @@ format: $(STAMP)  ## Format the code
 	$(BIN)/ruff check --fix .
 
 lock: $(STAMP)  ## Resolve requirements.in anew (then run the tests)
+	# The pins of before are kept where they still fit, and the CPU build of torch names no CUDA.
+	sed -i 's/^torch==\([0-9.]*\)$$/torch==\1+cpu/' requirements.lock
 	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip compile --quiet --overrides overrides.txt --no-annotate --no-header \
 		--python $(BIN)/python -o requirements.lock requirements.in
 	sed -i 's/^torch==\(.*\)+cpu$$/torch==\1/' requirements.lock

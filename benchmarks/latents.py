@@ -38,7 +38,7 @@ from tasks.config.loading import load_config
 from tasks.config.models import Config
 from tasks.encode import latents
 from tasks.encode.workers import one_core_each
-from tasks.imaging.jobs import source_jobs
+from tasks.imaging.jobs import sample_jobs
 from tasks.pipeline.run import StagePlan, plan_stage, seal_stage, work_partition
 from tasks.stage import Context, StageRef
 
@@ -175,7 +175,7 @@ def in_memory(config: Config, crops: StageRef) -> list[torch.Tensor]:
     rows = tables.get_table(Context(config).store, crops.manifest)
     return [
         torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        for cut in latents.cut_sources(source_jobs(rows), config.data.max_pixels, 0)
+        for cut in latents.cut_sources(sample_jobs(rows), config.data, 0)
         for _, _, pixels in cut()
     ]
 

@@ -170,19 +170,62 @@ def show(
     dataset: Dataset = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object per sample.")] = False,
 ) -> None:
-    """Show the samples of a dataset version."""
+    """Show every sample of a dataset version: its prompt and where that came from."""
 
     def work(log: Path) -> dict[str, Any]:
         from flows import dataset_rows
 
         store, version = dataset_rows.find_version(config_or_store, dataset)
-        for row in dataset_rows.sample_rows(store, version) if jsonl else ():
-            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        for row in dataset_rows.sample_rows(store, version):
+            told = json.dumps(dataset_rows.as_json(row), ensure_ascii=False)
+            sys.stdout.write((told if jsonl else dataset_rows.as_line(row)) + "\n")
         sys.stdout.flush()
         facts = {"name": version.name, "version": version.number, "uri": version.uri}
         return {**facts, "num_samples": version.num_samples}
 
     finish("show", work, summaries.show_dataset, as_json=False)
+
+
+@app.command()
+def report(
+    config_or_store: Annotated[str, typer.Argument(help="A TOML file or the place of a store.")],
+    *,
+    dataset: Dataset = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print where the report of a dataset version is; make it if there is none."""
+    from flows import dataset_report
+
+    def work(log: Path) -> dict[str, Any]:
+        return dataset_report.find_report(config_or_store, dataset, open_it=open_it)
+
+    finish("report", work, dataset_report.show_report, as_json=as_json)
+
+
+@app.command("import-onetrainer")
+def import_onetrainer(
+    source: Annotated[
+        str, typer.Argument(metavar="JSON", help="OneTrainer's config, preset or concepts file.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="TOML", help="The file to write.")
+    ] = "run.toml",
+    root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="Where its relative paths start. Default: OneTrainer's folder."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a run.toml of a OneTrainer file, with a list of what it could not hold."""
+    from flows import onetrainer_import
+
+    def work(log: Path) -> dict[str, Any]:
+        return onetrainer_import.import_onetrainer(source, output, root)
+
+    finish("import-onetrainer", work, onetrainer_import.show_import, as_json=as_json)
 
 
 @app.command()

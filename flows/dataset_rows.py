@@ -1,5 +1,6 @@
 """`tilewright show`: the samples of a dataset version, one JSON object each."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,14 +84,13 @@ def _only_dataset(store: Store) -> str:
 
 
 def sample_rows(store: Store, version: Version) -> Iterator[dict[str, Any]]:
-    """The rows of a version as the command-line contract lists them."""
+    """The rows of a version, read a thousand at a time."""
     for batch in read_rows(store, version).to_batches(max_chunksize=ROWS_AT_A_TIME):
-        for row in batch.to_pylist():
-            yield as_json(row)
+        yield from batch.to_pylist()
 
 
 def as_json(row: dict[str, Any]) -> dict[str, Any]:
-    """One manifest row as one sample of `show --jsonl`."""
+    """One manifest row as one sample of `show --jsonl`; what came later stands at the end."""
     return {
         **{key: row[key].hex() for key in ("row_id", "sample_id", "source_id")},
         **{key: row[key] for key in ("path", "concept", "kind")},
@@ -102,16 +102,36 @@ def as_json(row: dict[str, Any]) -> dict[str, Any]:
         **{key: row[key] for key in ("variation", "prompts", "prompt_origin", "context")},
         "loss_weight": _short(row["loss_weight"]),
         "repeats": _short(row["repeats"]),
-        "latent": _item(row["latent_stage"], row["latent_shard"], row, "latent_"),
+        "latent": _item(row, "latent"),
         "text": [
             {
                 "prompt": text["prompt"],
                 "encoder": text["encoder"],
-                **_item(text["stage"], text["shard"], text),
+                **_place(text["stage"], text["shard"], text["offset"], text["nbytes"]),
             }
             for text in row["texts"]
         ],
+        "split": row["split"],
+        "augmentation": json.loads(row["augmentation"] or "{}"),
+        **{key: row[key] for key in ("samples_per_epoch", "tiles_per_epoch")},
+        "mask": _item(row, "mask"),
     }
+
+
+def as_line(row: dict[str, Any]) -> str:
+    """One manifest row for people: the sample, where its prompt comes from, and the prompt."""
+    sample = [row["kind"]]
+    if row["kind"] != "full":
+        sample += [f"x{_short(row['scale']):g}", f"{row['left']},{row['top']}"]
+    if row["phase"] is not None:
+        sample.append(f"epoch {row['phase']} of {row['num_phases']}")
+    if row["variation"]:
+        sample.append(f"variation {row['variation']}")
+    if row["split"] != "train":
+        sample.append(row["split"])
+    more = len(row["prompts"]) - 1
+    prompts = row["prompts"][0] + (f"  (or one of {more} more)" if more > 0 else "")
+    return f"{row['path']}  {' '.join(sample)}  [{row['prompt_origin']}] {prompts}"
 
 
 def _short(value: float) -> float:
@@ -119,10 +139,16 @@ def _short(value: float) -> float:
     return round(value, 6)
 
 
-def _item(stage: str, shard: str, row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _item(row: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Where the latent or the mask of a row is; None when it has none."""
+    facts = [row[f"{name}_{fact}"] for fact in ("stage", "shard", "offset", "nbytes")]
+    return None if facts[0] is None else _place(*facts)
+
+
+def _place(stage: str, shard: str, offset: int, nbytes: int) -> dict[str, Any]:
     """Where an item's bytes are; the shard as a path inside the store."""
     return {
         "shard": f"{stage}/shards/{shard}.safetensors",
-        "offset": row[f"{prefix}offset"],
-        "nbytes": row[f"{prefix}nbytes"],
+        "offset": offset,
+        "nbytes": nbytes,
     }

@@ -16,7 +16,7 @@ from tasks.pipeline.task import one_partition_at_a_time, prepare, summary
     validate_parameters=True,
 )
 def prepare_dataset(config_file: str, overrides: str = "") -> dict[str, Any]:
-    """Scan, prompts, crops, text and latents, then a dataset version if anything changed.
+    """All data stages, then a dataset version if anything changed, and its tiles as files.
 
     Args:
         config_file: The TOML file of the run.
@@ -24,5 +24,5 @@ def prepare_dataset(config_file: str, overrides: str = "") -> dict[str, Any]:
     """
     started = time.monotonic()
     config = load_config(config_file, overrides.splitlines())
-    version, refs = prepare(config)
-    return summary(config, version, refs, time.monotonic() - started)
+    prepared = prepare(config)
+    return summary(config, prepared, time.monotonic() - started)

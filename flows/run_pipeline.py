@@ -20,7 +20,7 @@ def run_pipeline(config_file: str, overrides: str = "") -> dict[str, Any]:
     """
     started = time.monotonic()
     config = load_config(config_file, overrides.splitlines())
-    version, refs = prepare(config)
-    prepared = summary(config, version, refs, 0.0)
-    trained = train(config, version, reuse="any")
-    return prepared | trained | {"seconds": round(time.monotonic() - started, 3)}
+    prepared = prepare(config)
+    told = summary(config, prepared, 0.0)
+    trained = train(config, prepared.version, reuse="any")
+    return told | trained | {"seconds": round(time.monotonic() - started, 3)}

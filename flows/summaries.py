@@ -5,6 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from flows.command_outcome import say, stderr
+from flows.epoch_summary import duration, epoch_lines, export_lines, size
 
 COUNTS = ("wanted", "reused", "computed", "new", "changed", "removed", "rejected")
 MAX_REASONS = 4
@@ -18,23 +19,60 @@ def show_prepared(summary: dict[str, Any]) -> None:
 
 
 def show_stages(summary: dict[str, Any]) -> None:
-    """The stage table and the dataset."""
-    table = Table("stage", *COUNTS, "why", box=None, pad_edge=False, header_style="bold")
-    for column in table.columns[1:-1]:
-        column.justify = "right"
-    for name, stage in summary["stages"].items():
-        if name == "captions" and not stage["wanted"]:
-            continue
-        about = "" if stage.get("exact", True) else "at most"
-        counts = [f"{stage.get(key, 0):,}" for key in COUNTS]
-        table.add_row(name, *counts, ", ".join(filter(None, [about, reasons(stage)])))
-    stderr.print(table, soft_wrap=False)
+    """The stage table, the dataset and what its epochs will be."""
+    stderr.print(stage_table(summary["stages"]), soft_wrap=False)
+    if told := estimated(summary.get("estimate")):
+        say(told)
     show_rejects(summary.get("rejects", []))
     if missing := summary.get("missing_captions"):
         say(f"photos without a caption, trained on the empty prompt: {missing:,}")
     show_dataset(summary["dataset"])
+    # The summary of a whole run has the number of trained epochs here.
+    if isinstance(epochs := summary.get("epochs"), dict):
+        for line in epoch_lines(epochs):
+            say(line)
+    if exported := summary.get("export"):
+        for line in export_lines(exported, planned="estimate" in summary):
+            say(line)
     if summary.get("report"):
         say(f"{'report':<12}{summary['report']}")
+
+
+def stage_table(stages: dict[str, Any]) -> Table:
+    """The counts of every stage; a plan's has estimates too."""
+    is_plan = any("estimate" in stage for stage in stages.values())
+    more = ("time", "size") if is_plan else ()
+    table = Table("stage", *COUNTS, *more, "why", box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    for name, stage in stages.items():
+        if name == "captions" and not (stage["wanted"] or stage["rejected"]):
+            continue
+        about = "" if stage.get("exact", True) else "at most"
+        cells = [f"{stage.get(key, 0):,}" for key in COUNTS]
+        if is_plan:
+            cells += _estimate_cells(stage)
+        table.add_row(name, *cells, ", ".join(filter(None, [about, reasons(stage)])))
+    return table
+
+
+def _estimate_cells(stage: dict[str, Any]) -> tuple[str, str]:
+    """What a stage will take, empty where it has nothing to do."""
+    if not stage["computed"]:
+        return "", ""
+    known = stage.get("estimate")
+    if known is None:
+        return "?", "?"
+    return duration(known["seconds"]), size(known["bytes"])
+
+
+def estimated(total: dict[str, Any] | None) -> str:
+    """The sum of a plan's estimates as a sentence; empty when nothing is known or to be done."""
+    if not total or not (total["seconds"] or total["bytes"] or total["unknown"]):
+        return ""
+    told = f"estimated from earlier runs: {duration(total['seconds'])}, {size(total['bytes'])}"
+    unknown = ", ".join(total["unknown"])
+    return f"{told}, and what is not known yet: {unknown}" if unknown else told
 
 
 def show_rejects(rejects: list[dict[str, Any]]) -> None:

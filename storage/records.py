@@ -57,6 +57,14 @@ CROPS = pa.schema(
     ]
 )
 
+# Small pictures of sources for reports; no dataset depends on them.
+THUMBNAILS = pa.schema(
+    [
+        ("key", K),  # = source_id
+        ("jpeg", pa.binary()),
+    ]
+)
+
 CAPTIONS = pa.schema(
     [
         ("key", K),
@@ -155,6 +163,7 @@ DATASET = pa.schema(
 STAGE_SCHEMAS = {
     "prompts": PROMPTS,
     "crops": CROPS,
+    "thumbnails": THUMBNAILS,
     "captions": CAPTIONS,
     "masks": INDEX,
     "text": INDEX,

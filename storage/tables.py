@@ -28,8 +28,20 @@ def put_table_at(store: Store, path: str, table: pa.Table) -> None:
         store.put_if_absent(path, encode_parquet(table))
 
 
-def get_table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+def get_table(
+    store: Store,
+    path: str,
+    columns: Sequence[str] | None = None,
+    *,
+    later: pa.Schema | None = None,
+) -> pa.Table:
     """Read a stored table, or some of its columns in the order asked for.
+
+    Args:
+        store: the store.
+        path: as `put_table` gave it.
+        columns: which to return; all of the file's when None.
+        later: columns that a table of an older version may lack; they are null then.
 
     Raises:
         NotFoundError: there is no such table.
@@ -39,6 +51,9 @@ def get_table(store: Store, path: str, columns: Sequence[str] | None = None) -> 
     table = decode_parquet(store.read_bytes(path), store.uri(path), columns).table
     if columns is None:
         return table
+    for name in columns:
+        if later is not None and name in later.names and name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, later.field(name).type))
     if unknown := sorted(set(columns) - set(table.column_names)):
         raise ValueError(f"{store.uri(path)} has no columns {unknown}")
     return table.select(list(columns))

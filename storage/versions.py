@@ -27,10 +27,11 @@ from storage.tables import get_table, put_table_at, table_path
 _FOLDER = "datasets"
 _NUMBER = re.compile(r"(\d{6,})\.json")
 _ATTEMPTS = 200
-# Where something lies and what was measured on the way change neither order nor training.
+# Where something lies and what was measured on the way change neither order nor training. The
+# checksum of a mask does: it is all that a row says of what is in it.
 _PHYSICAL = {"path", "luma_std", "edge_share"} | {
     f"{item}_{name}" for item in ("latent", "mask") for name in LOCATION
-}
+} - {"mask_xxh3"}
 _LOGICAL_TEXT = ("prompt", "encoder", "stage")
 
 
@@ -148,11 +149,14 @@ def list_versions(store: Store, name: str) -> list[Version]:
 def read_rows(store: Store, version: Version, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the rows of a version, sorted by `row_id`.
 
+    Columns that an older Tilewright did not write yet are null.
+
     Raises:
         CorruptError: the table is damaged or gone.
     """
     try:
-        return get_table(store, version.meta["table"], columns)
+        wanted = columns or DATASET.names
+        return get_table(store, version.meta["table"], wanted, later=DATASET)
     except NotFoundError as error:
         raise CorruptError(f"{version.uri} names a table that is gone: {error}") from error
 

@@ -182,7 +182,13 @@ class StageRef:
 
     def as_json(self) -> dict[str, Any]:
         """The entry of this stage in a dataset version."""
-        return {"stage_id": self.stage_id, "manifest": self.manifest, "num_items": self.num_items}
+        return {
+            "stage_id": self.stage_id,
+            "manifest": self.manifest,
+            "num_items": self.num_items,
+            "rejects": self.rejects,
+            "counts": self.counts.as_json(),
+        }
 
 
 def compare(

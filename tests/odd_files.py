@@ -5,6 +5,7 @@ import struct
 import zlib
 
 import numpy as np
+import pyvips
 from PIL import ExifTags, Image, ImageCms
 
 from tests.photos import make_photo, photo_pixels
@@ -141,15 +142,79 @@ def lab_tiff() -> bytes:
     return encoded(ImageCms.applyTransform(photo(), to_lab), "TIFF")  # type: ignore[arg-type]
 
 
+def animated(format: str, frames: int = 2, **options: object) -> bytes:
+    """First frame red, then blue and green in turns."""
+    colours = ["red", *("blue" if number % 2 else "green" for number in range(1, frames))]
+    images = [Image.new("RGB", (96, 64), colour) for colour in colours]
+    return encoded(images[0], format, save_all=True, append_images=images[1:], **options)
+
+
 def animated_gif() -> bytes:
-    """First frame red, second blue."""
-    frames = [Image.new("RGB", (96, 64), colour) for colour in ("red", "blue")]
-    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    return animated("GIF")
 
 
 def animated_webp() -> bytes:
-    frames = [Image.new("RGB", (96, 64), colour) for colour in ("red", "blue")]
-    return encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    return animated("WEBP", lossless=True)
+
+
+def animated_png() -> bytes:
+    return animated("PNG", frames=24)
+
+
+def animated_avif() -> bytes:
+    return animated("AVIF", frames=3, quality=100, subsampling="4:4:4")
+
+
+def vips(pixels: np.ndarray, interpretation: str = "srgb") -> pyvips.Image:
+    return pyvips.Image.new_from_array(pixels, interpretation=interpretation)
+
+
+def rgb16(width: int = 96, height: int = 64) -> np.ndarray:
+    """`photo()` with 16 bits per channel; the low bytes are noise."""
+    noise = np.random.default_rng(7).integers(0, 256, (height, width, 3), np.uint16)
+    return np.asarray(photo(width, height)).astype(np.uint16) * 256 + noise
+
+
+def rgb16_png() -> bytes:
+    return bytes(vips(rgb16(), "rgb16").pngsave_buffer())
+
+
+def rgb16_tiff() -> bytes:
+    return bytes(vips(rgb16(), "rgb16").tiffsave_buffer(compression="deflate"))
+
+
+def grey16_tiff(mean: int = 106) -> bytes:
+    with Image.open(io.BytesIO(grey16_png(mean))) as grey:
+        return encoded(grey, "TIFF")
+
+
+def one_bit_png() -> bytes:
+    return encoded(photo().convert("1"), "PNG")
+
+
+def cmyk_tiff() -> bytes:
+    return encoded(photo().convert("CMYK"), "TIFF")
+
+
+def pyramid_tiff(width: int = 96, height: int = 64, **options: object) -> bytes:
+    """A tiled BigTIFF with smaller copies of `photo()` behind it, as scanners of slides write."""
+    tiles = {"tile": True, "tile_width": 32, "tile_height": 32, "pyramid": True, "bigtiff": True}
+    image = vips(np.asarray(photo(width, height)))
+    return bytes(image.tiffsave_buffer(**{"compression": "lzw", **tiles, **options}))
+
+
+def preview_first_tiff() -> bytes:
+    """A TIFF whose first page is a small preview, marked as such, of the second."""
+    whole = photo()
+    whole.encoderinfo = {"tiffinfo": {254: 0}}  # type: ignore[attr-defined]
+    options = {"save_all": True, "append_images": [whole], "tiffinfo": {254: 1}}
+    return encoded(photo(24, 16), "TIFF", **options)
+
+
+def paged_tiff(pages: int = 3) -> bytes:
+    """A document of several pages; the first is `photo()`."""
+    others = [photo(96, 64, seed) for seed in range(2, pages + 1)]
+    return encoded(photo(), "TIFF", save_all=True, append_images=others)
 
 
 def exif_rotated(orientation: int, format: str, **options: object) -> bytes:

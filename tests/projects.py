@@ -13,6 +13,7 @@ import pyarrow as pa
 from storage.versions import Version, read_rows
 from tasks.config.loading import load_config
 from tasks.config.models import Config
+from tasks.pipeline.export import Exported, export_tiles
 from tasks.pipeline.plan import plan_pipeline
 from tasks.pipeline.report import read_rejects
 from tasks.pipeline.run import StagePlan, make_version, plan_stage, seal_stage, work_partition
@@ -85,6 +86,8 @@ class Prepared:
     rows: pa.Table
     rejects: list[tuple[str, str]]
     """(path, reason) of every file that could not be used."""
+    exported: Exported | None = None
+    """What was written to folders of tiles; None when no concept asked for it."""
 
     def computed(self) -> dict[str, int]:
         """Items made by each stage; captions and masks only where there are any."""
@@ -133,15 +136,16 @@ def prepare(config: Config) -> Prepared:
     for stage in STAGES:
         planned = plan_stage(config, stage.name, {up: refs[up] for up in stage.after})
         if isinstance(planned, StagePlan):
-            for number in range(planned.num_partitions):
-                work_partition(config, planned, number)
-            planned = seal_stage(config, planned)
+            done = [work_partition(config, planned, n) for n in range(planned.num_partitions)]
+            planned = seal_stage(config, planned, done)
         refs[stage.name] = planned
     version, created = make_version(config, refs)
+    exported = export_tiles(config, version)
     counts = {name: ref.counts for name, ref in refs.items()}
     context = Context(config)
     rejects = [(row["path"], row["reason"]) for row in read_rejects(context, refs).to_pylist()]
-    return Prepared(version, created, counts, read_rows(context.store, version), rejects)
+    rows = read_rows(context.store, version)
+    return Prepared(version, created, counts, rows, rejects, exported)
 
 
 def differing(before: Sequence[int], after: Sequence[int]) -> int:

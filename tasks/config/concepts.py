@@ -13,7 +13,10 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class TextConfig(Section):
-    """Per-concept changes of prompts. Draws are a function of (data.seed, sample, variation)."""
+    """Per-concept changes of prompts.
+
+    Draws depend on `data.seed`, the view and the number of the text variation alone.
+    """
 
     prompt_template: str = "{prompt}"
     """Every prompt is put into this, such as `photo of sks dog, {prompt}`; `{concept}` also works.
@@ -36,7 +39,8 @@ class TextConfig(Section):
     tag_dropout_special_tags: tuple[str, ...] = ()
     """The special tags."""
     tag_dropout_special_tags_path: str | None = None
-    """A text file of further special tags, one per line or separated by commas."""
+    """A text file of further special tags, one per line or with the delimiter between them
+    (regular expressions: one per line)."""
     tag_dropout_special_tags_regex: bool = False
     """Special tags are regular expressions that a whole tag must match."""
     caps_randomize_enable: bool = False
@@ -111,27 +115,31 @@ class ImageConfig(Section):
     enable_fixed_rotate: bool = False
     """Turn by exactly the angle."""
     random_rotate_max_angle: float = Field(default=0.0, ge=-180, le=180)
-    """Degrees."""
+    """The angle of both, in degrees; 0 changes nothing."""
     enable_random_brightness: bool = False
     """Multiply brightness by a factor within 1 - strength .. 1 + strength."""
     enable_fixed_brightness: bool = False
     """Multiply brightness by 1 + strength."""
     random_brightness_max_strength: float = Field(default=0.0, ge=-1, le=10)
+    """The strength of both; 0 changes nothing."""
     enable_random_contrast: bool = False
     """Multiply contrast by a factor within 1 - strength .. 1 + strength."""
     enable_fixed_contrast: bool = False
     """Multiply contrast by 1 + strength."""
     random_contrast_max_strength: float = Field(default=0.0, ge=-1, le=10)
+    """The strength of both; 0 changes nothing."""
     enable_random_saturation: bool = False
     """Multiply saturation by a factor within 1 - strength .. 1 + strength."""
     enable_fixed_saturation: bool = False
     """Multiply saturation by 1 + strength."""
     random_saturation_max_strength: float = Field(default=0.0, ge=-1, le=10)
+    """The strength of both; 0 changes nothing."""
     enable_random_hue: bool = False
     """Turn the hue by a part of the colour circle within -strength / 2 .. strength / 2."""
     enable_fixed_hue: bool = False
     """Turn the hue by strength / 2."""
     random_hue_max_strength: float = Field(default=0.0, ge=-1, le=1)
+    """The strength of both; 0 changes nothing."""
     mask_source: Literal["none", "file", "alpha"] = "none"
     """Where a sample's mask comes from: `file`: NAME-masklabel.png beside the image (white counts,
     black does not); `alpha`: the image's own transparency. Without one, everything counts."""

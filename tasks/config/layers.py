@@ -22,6 +22,8 @@ PATH_SETTINGS = frozenset(
         "model.output",
         "concepts.0.path",
         "concepts.0.prompt_path",
+        "concepts.0.text.tag_dropout_special_tags_path",
+        "concepts.0.image.detail_crops.save_directory",
     }
 )
 

@@ -13,6 +13,8 @@ from tasks.config.schema import Place
 
 MAX_SHOWN = 7
 MAX_VALUE = 60
+LATER = ("prior_prediction",)
+"""Values that people know from elsewhere and that this version does not have yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,4 +142,6 @@ def _choice(place: Place, data: Mapping[str, Any], got: Any) -> str:
     near = nearest(str(got), [str(choice) for choice in choices])
     allowed = ", ".join(as_toml(choice) for choice in choices)
     what = "its kind must be" if tables else "must be"
+    if got in LATER:
+        return f"comes with a later version; for now {what} one of {allowed}"
     return f"{what} one of {allowed}" + (f"; did you mean {as_toml(near)}?" if near else "")

@@ -4,9 +4,10 @@ Thresholds are applied to the stored measurements when the manifest is made, so 
 decodes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,13 +17,14 @@ from storage.records import CROPS, K
 from storage.shards import RecordWriter
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
-from tasks.imaging.layout import Placed, concept_layout, place_views
 from tasks.families import get_family
-from tasks.files.reading import SourceChangedError, num_threads, read_source, thread_map
+from tasks.files.reading import SourceChangedError, num_threads, thread_map
+from tasks.files.sources import decoded
 from tasks.imaging.augment import draw_augmentation
-from tasks.imaging.blank import is_blank, measure
-from tasks.imaging.decode import DECODER, IMAGING_VERSION, ImageError, decode
+from tasks.imaging.blank import is_blank, measure, resized_luma
+from tasks.imaging.decode import DECODER, IMAGING_VERSION, ImageError
 from tasks.imaging.jobs import SourceJob, source_jobs
+from tasks.imaging.layout import Placed, concept_layout, place_views
 from tasks.imaging.views import cut_views, sample_id, view_id
 from tasks.stage import (
     Checked,
@@ -36,7 +38,9 @@ from tasks.stage import (
     compare,
     with_columns,
 )
+from tasks.thumbnails.stored import add_thumbnail, thumbnail_writer
 
+R = TypeVar("R")
 VERSION = 1
 GEOMETRY = pa.schema(
     [
@@ -116,31 +120,50 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
     data = context.config.data
 
     def measured(job: SourceJob) -> tuple[SourceJob, list[dict[str, Any]], str | None]:
+        rows = []
         try:
-            image = decode(read_source(job.path, job.source_id), max_pixels=data.max_pixels)
+            with decoded(job.path, job.source_id, data) as image:
+                for view, luma in cut_views(image, list(job.views), resized_luma):
+                    std, edges = measure(luma)
+                    rows.append({"key": job.views[view], "luma_std": std, "edge_share": edges})
+                add_thumbnail(thumbnails, context.store, job.source_id, image)
         except SourceChangedError:
             return job, [], None
         except ImageError as error:
             return job, [], str(error)
-        rows = []
-        for view, pixels in cut_views(image, list(job.views)):
-            std, edges = measure(pixels)
-            rows.append({"key": job.views[view], "luma_std": std, "edge_share": edges})
         return job, rows, None
 
     flush_seconds = context.config.store.flush_seconds
-    with RecordWriter(
-        context.store, "crops", wanted.stage_id, CROPS, flush_seconds=flush_seconds
-    ) as writer:
-        for job, rows, reason in thread_map(
-            measured, source_jobs(missing), num_threads(data.threads)
-        ):
+    with (
+        thumbnail_writer(context.store, flush_seconds) as thumbnails,
+        RecordWriter(
+            context.store, "crops", wanted.stage_id, CROPS, flush_seconds=flush_seconds
+        ) as writer,
+    ):
+        for job, rows, reason in _on_workers(measured, missing, context.config):
             for row in rows:
                 writer.add(row)
             if reason is not None:
                 bad = Rejection(job.source_id, job.source_id, job.path, reason)
                 context.reject("crops", wanted.stage_id, [bad])
             report(len(job.views))
+
+
+def _on_workers(
+    measured: Callable[[SourceJob], R], missing: pa.Table, config: Config
+) -> Iterator[R]:
+    """What `measured` gives for every source, each concept on as many threads as it asks for."""
+    workers = {concept.name: _num_workers(concept, config) for concept in config.concepts}
+    start = 0
+    for number, names in groupby(missing["concept"].to_pylist(), key=workers.__getitem__):
+        rows = missing.slice(start, sum(1 for _ in names))
+        start += rows.num_rows
+        yield from thread_map(measured, source_jobs(rows), number)
+
+
+def _num_workers(concept: Concept, config: Config) -> int:
+    crops = concept.image.detail_crops
+    return (crops.enabled and crops.parallel_workers) or num_threads(config.data.threads)
 
 
 def manifest(context: Context, checked: Checked) -> pa.Table:

@@ -23,8 +23,10 @@ def assemble(config: Config, stage_ids: dict[str, str], manifests: Tables) -> pa
     A sample without its latent, or one of whose prompts could not be encoded, is left out.
     """
     table = dataset_rows(config, manifests)
-    for item, stage in (("latent", "latents"), ("mask", "masks")):
-        table = _located(table, item, f"stages/{stage}/{stage_ids.get(stage)}", manifests[stage])
+    latents, masks = (f"stages/{name}/{stage_ids.get(name)}" for name in ("latents", "masks"))
+    table = _located(table, "latent", latents, manifests["latents"], "sample_id")
+    # Equal images have one latent, but each concept its own mask, or none.
+    table = _located(table, "mask", masks, manifests["masks"], "concept", "sample_id")
     texts = list(_texts(table["prompts"].to_pylist(), text_items(manifests["text"])))
     table = table.append_column("texts", pa.array(texts, DATASET.field("texts").type))
     arrays = [as_array(table[field.name]).cast(field.type) for field in DATASET]
@@ -95,9 +97,14 @@ def _settings(concept: Concept) -> dict[str, Any]:
     }
 
 
-def _located(table: pa.Table, item: str, stage: str, items: pa.Table) -> pa.Table:
-    """`table` with where the item of each sample is; null where it has none."""
-    at = as_array(pc.index_in(table["sample_id"], as_array(items["key"])))
+def _located(table: pa.Table, item: str, stage: str, items: pa.Table, *by: str) -> pa.Table:
+    """`table` with where each row's item is, found by these columns; null where it has none."""
+    items = with_columns(items, sample_id=items["key"])
+    wanted, known = (
+        pc.binary_join_element_wise(*(pc.cast(one[name], pa.binary()) for name in by), b"")
+        for one in (table, items)
+    )
+    at = as_array(pc.index_in(wanted, as_array(known)))
     place = pc.if_else(pc.is_valid(at), stage, pa.scalar(None, pa.string()))
     located = {f"{item}_{name}": items[f"{item}_{name}"].take(at) for name in LOCATION}
     return with_columns(table, **{f"{item}_stage": place}, **located)

@@ -5,20 +5,37 @@ from typing import Any
 from storage.digest import digest_json, hexkey
 from storage.store import Store
 from storage.versions import Version, get_version, latest_version
+from tasks.config.concepts import Concept
 from tasks.config.models import Config
+from tasks.imaging.layout import grid_phases
 
-NOT_CONTENT = {"threads", "encode_batch_size", "max_pixels", "remainder"}
+NOT_CONTENT = {"threads", "decode_memory_mib", "encode_batch_size", "max_pixels", "remainder"}
 """Keys of `[data]` that say how to work, not what comes out."""
+CROPS_NOT_CONTENT = {
+    *("parallel_workers", "save_to_disk", "save_directory", "save_max_tiles_per_image")
+}
+"""The same of `[concepts.image.detail_crops]`."""
 
 
 def data_settings(config: Config) -> dict[str, Any]:
-    """Everything that prepare depends on, as JSON; `[train]` and outputs are not in it."""
+    """Everything that prepare depends on, as JSON.
+
+    `[train]` and outputs are not in it, but the number of grids, whose default follows the epochs.
+    """
     concepts = [concept for concept in config.concepts if concept.enabled]
     return {
         "model": config.model.model_dump(mode="json", include={"family", "base", "config_folder"}),
         "data": config.data.model_dump(mode="json", exclude=NOT_CONTENT),
-        "concepts": [concept.model_dump(mode="json") for concept in concepts],
+        "concepts": [_concept_settings(config, concept) for concept in concepts],
     }
+
+
+def _concept_settings(config: Config, concept: Concept) -> dict[str, Any]:
+    settings: dict[str, Any] = concept.model_dump(
+        mode="json", exclude={"image": {"detail_crops": CROPS_NOT_CONTENT}}
+    )
+    settings["image"]["detail_crops"]["grid_phases"] = grid_phases(config, concept)
+    return settings
 
 
 def settings_digest(config: Config) -> str:

@@ -84,10 +84,10 @@ def prompt_owners(upstream: Tables, config: Config) -> dict[str, tuple[str, bool
     """Every distinct prompt with the first sample that has it, and whether one surely is kept."""
     rows = resolve_prompts(kept_samples(upstream["crops"]), upstream, config)
     owners: dict[str, tuple[str, bool]] = {UNCONDITIONAL: ("the empty prompt", True)}
-    columns = rows.select(["concept", "path", "prompts", "certain"]).to_pydict().values()
-    for concept, path, prompts, certain in zip(*columns, strict=True):
+    columns = rows.select(["logical", "prompts", "certain"]).to_pydict().values()
+    for sample, prompts, certain in zip(*columns, strict=True):
         for number, prompt in enumerate(prompts):
-            owner, was_certain = owners.get(prompt, (f"{concept}|{path}|{number}", False))
+            owner, was_certain = owners.get(prompt, (f"{sample}|{number}", False))
             owners[prompt] = (owner, was_certain or certain)
     return owners
 

@@ -3,55 +3,25 @@
 Why pure: a resumed run computes the same epoch again and goes on at step k, and any number of ranks
 sees the same steps as long as ranks x accumulation is equal. No sampler state is ever saved.
 
-Words: an *entry* is one training of one row; a *micro-batch* is `batch_size` entries of one bucket;
-an optimizer step takes `step_size` = ranks x accumulation consecutive micro-batches.
+Words: an *entry* is one training of one row (`entries` says which); a *micro-batch* is `batch_size`
+entries of one bucket; an optimizer step takes `step_size` = ranks x accumulation consecutive
+micro-batches.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Remainder = Literal["repeat", "drop"]
-Ints = NDArray[np.int64]
-
-ORDER_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderColumns:
-    """What the order depends on, one entry per dataset row (N rows, sorted by row_id)."""
-
-    bucket: Ints
-    """Small non-negative codes; rows of one code share a shape."""
-    concept: Ints
-    """Small non-negative codes; `repeats` is counted per concept."""
-    repeats: NDArray[np.float64]
-    phase: Ints
-    """Grid phase, -1 for every epoch."""
-    num_phases: Ints
-    """The row is trained in epochs with epoch % num_phases == phase."""
-    group_hash: NDArray[np.uint64]
-    """Decides which alternative of a source an epoch starts with; equal within a source."""
-    alternative: Ints
-    """Number of this row's alternative (resolution, variation) within its group, from 0."""
-    num_alternatives: Ints
-    """How many alternatives the row's group has; an epoch trains one of them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderSettings:
-    """What else the order depends on."""
-
-    content_digest: str
-    seed: int
-    batch_size: int
-    step_size: int
-    """Micro-batches per optimizer step: ranks x accumulation."""
-    remainder: Remainder = "repeat"
+from tasks.epochs.entries import (
+    Ints,
+    OrderColumns,
+    OrderSettings,
+    generator,
+    is_changing,
+    select_entries,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +54,17 @@ class EpochOrder:
 
 def epoch_plan(columns: OrderColumns, settings: OrderSettings, epoch: int) -> EpochOrder:
     """The order of one epoch (numbered from 0)."""
-    entries = select_entries(columns, settings, epoch)
-    shuffled = entries[_generator(settings, epoch, "rows").permutation(len(entries))]
+    return arrange(columns, settings, epoch, select_entries(columns, settings, epoch))
+
+
+def arrange(
+    columns: OrderColumns, settings: OrderSettings, epoch: int, entries: Ints
+) -> EpochOrder:
+    """The order of an epoch that trains these entries."""
+    shuffled = entries[generator(settings, epoch, "rows").permutation(len(entries))]
     by_bucket = shuffled[np.argsort(columns.bucket[shuffled], kind="stable")]
     rows, buckets, spare = _cut(by_bucket, columns.bucket, settings)
-    turn = _generator(settings, epoch, "batches").permutation(len(rows))
+    turn = generator(settings, epoch, "batches").permutation(len(rows))
     rows, buckets = rows[turn], buckets[turn]
     taken = _fill_last_step(len(rows), settings)
     dropped, repeated = _changes(spare, buckets, taken, settings)
@@ -116,50 +92,12 @@ def steps_per_epoch(columns: OrderColumns, settings: OrderSettings, epoch: int) 
 
 def epoch_steps(columns: OrderColumns, settings: OrderSettings) -> Iterator[int]:
     """Steps of epoch 0, 1, 2, ... without end; computed once when all epochs are equally long."""
-    changing = (
-        bool((columns.num_alternatives > 1).any())
-        or bool((columns.phase >= 0).any())
-        or bool((columns.repeats % 1 != 0).any())
-    )
+    changing = is_changing(columns)
     first = steps_per_epoch(columns, settings, 0)
     epoch = 0
     while True:
         yield steps_per_epoch(columns, settings, epoch) if changing and epoch else first
         epoch += 1
-
-
-def select_entries(columns: OrderColumns, settings: OrderSettings, epoch: int) -> Ints:
-    """Row numbers that the epoch trains, each as often as it is trained, in row order."""
-    num_rows = len(columns.bucket)
-    turn = (columns.group_hash % columns.num_alternatives.astype(np.uint64)).astype(np.int64)
-    active = (turn + epoch) % columns.num_alternatives == columns.alternative
-    active &= (columns.phase < 0) | (columns.phase == epoch % columns.num_phases)
-    copies = np.where(active, np.floor(columns.repeats), 0).astype(np.int64)
-    fraction = np.where(active, columns.repeats % 1, 0.0)
-    if fraction.any():
-        copies += _fractional_copies(columns.concept, fraction, settings, epoch)
-    if (copies == 1).all():
-        return np.arange(num_rows, dtype=np.int64)
-    return np.repeat(np.arange(num_rows, dtype=np.int64), copies)
-
-
-def _fractional_copies(
-    concept: Ints, fraction: NDArray[np.float64], settings: OrderSettings, epoch: int
-) -> Ints:
-    """One more copy for a random subset of each concept, as large as its fraction says.
-
-    The size n x fraction is rounded up or down at random so that it is right on average: one row at
-    0.5 trains in every second epoch, not never.
-    """
-    random = _generator(settings, epoch, "repeats")
-    priority = random.random(len(concept))
-    extra = np.zeros(len(concept), dtype=np.int64)
-    for code in np.unique(concept[fraction > 0]):
-        members = np.flatnonzero((concept == code) & (fraction > 0))
-        size = int(np.floor(fraction[members].sum().round(6) + random.random()))
-        chosen = members[np.argsort(priority[members], kind="stable")[:size]]
-        extra[chosen] = 1
-    return extra
 
 
 def _cut(by_bucket: Ints, bucket: Ints, settings: OrderSettings) -> tuple[Ints, Ints, Ints]:
@@ -205,9 +143,3 @@ def _changes(
 
 def _nonzero(counts: NDArray[np.generic]) -> dict[int, int]:
     return {int(code): int(counts[code]) for code in np.flatnonzero(counts)}
-
-
-def _generator(settings: OrderSettings, epoch: int, purpose: str) -> np.random.Generator:
-    name = f"order/{ORDER_VERSION}:{settings.content_digest}:{settings.seed}:{epoch}:{purpose}"
-    key = int.from_bytes(blake2b(name.encode(), digest_size=16).digest(), "little")
-    return np.random.Generator(np.random.Philox(key=key))

@@ -1,13 +1,42 @@
 """Pixels to latents, and the scaling between stored (unscaled) latents and what the model sees."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tasks.families.base import Family
+from tasks.families.sources import ModelSource
+
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from tasks.imaging.decode import Pixels
+
+EncodePixels = Callable[[list["Pixels"]], list["Tensor"]]
+"""(H, W, 3) uint8 images of one shape to one unscaled latent (C, h, w) each, on the CPU."""
 
 DEFAULT_SCALING_FACTOR = 0.18215
 """What diffusers assumes for VAE configs from before the field existed (SD 1.x)."""
+
+
+def load_vae_encoder(
+    source: ModelSource, family: Family, dtype: "torch.dtype", device: "torch.device"
+) -> EncodePixels:
+    """The encoder of a model's VAE, for any thread; preparing and training encode with it alike."""
+    import numpy as np
+    import torch
+
+    from tasks.families.loading import load_component
+
+    vae = load_component(source, family, "vae", dtype, device)
+    vae = vae.to(memory_format=torch.channels_last)
+
+    def encode(images: "list[Pixels]") -> "list[Tensor]":
+        # (B, H, W, 3) seen as (B, 3, H, W): channels-last memory, which convolutions like best.
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        return list(encode_latents(vae, pixels.to(device)).to(dtype).cpu())
+
+    return encode
 
 
 def encode_latents(vae: Any, pixels: "Tensor") -> "Tensor":

@@ -6,24 +6,32 @@ less than two seconds before it was hashed: a later write could have left the sa
 such an entry racily clean).
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.digest import digest_bytes
-from tasks.files.listing import FileStat
-from tasks.files.reading import read_bytes, thread_map, unchanged
+from storage.digest import digest_bytes, digest_file
+from tasks.files.listing import UNUSABLE, FileStat, is_local
+from tasks.files.reading import read_bytes, thread_map
+from tasks.imaging.formats import outdated_refusals
 
 RACY_NS = 2_000_000_000
 STAT_COLUMNS = ("path", "size", "mtime_ns", "ctime_ns", "inode", "etag")
 MOVED_COLUMNS = ("size", "mtime_ns", "inode", "etag")
+IN_MEMORY_BYTES = 16 * 2**20
+"""Larger local files are read in pieces."""
+READERS_PER_THREAD, MOST_READERS = 4, 16
+"""Readers mostly wait for the disk."""
+CHUNK_FILES, CHUNK_BYTES = 64, 8 * 2**20
+"""Small files are handed to threads in chunks: for each alone that would cost more than reading."""
 
-Describe = Callable[[bytes], dict[str, Any]]
-"""Further columns of a cache row from a file's bytes, such as an image's dimensions."""
+Describe = Callable[[bytes | BinaryIO], dict[str, Any]]
+"""Further columns of a cache row from a file's content, such as an image's dimensions."""
 
 
 def stat_table(files: Sequence[FileStat]) -> pa.Table:
@@ -33,8 +41,8 @@ def stat_table(files: Sequence[FileStat]) -> pa.Table:
         + [(name, pa.int64()) for name in ("size", "mtime_ns", "ctime_ns", "inode")]
         + [("etag", pa.string())]
     )
-    columns = {name: [getattr(file, name) for file in files] for name in schema.names}
-    return pa.table(columns, schema=schema)
+    columns = ([file[place] for file in files] for place in range(len(schema)))
+    return pa.table([pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)], schema)
 
 
 def stat_key(files: pa.Table, columns: Sequence[str] = STAT_COLUMNS) -> pa.ChunkedArray:
@@ -44,11 +52,20 @@ def stat_key(files: pa.Table, columns: Sequence[str] = STAT_COLUMNS) -> pa.Chunk
 
 
 def trusted(cache: pa.Table) -> pa.Table:
-    """The cache rows whose stat proves that the file still holds the same bytes."""
+    """The cache rows whose stat proves that the file still holds the same bytes.
+
+    What was said of a file that could not be read holds while it still cannot, and of a format
+    without its extra until that is installed.
+    """
     local = pc.equal(pc.fill_null(cache["etag"], ""), "")
     age = pc.subtract(cache["hashed_at_ns"], cache["mtime_ns"])
     racy = pc.and_(pc.less_equal(age, RACY_NS), pc.greater_equal(age, 0))
-    return cache.filter(pc.invert(pc.and_(local, racy)))
+    installed = pc.is_in(cache["error"], pa.array(outdated_refusals(), pa.string()))
+    cache = cache.filter(pc.invert(pc.or_(pc.and_(local, racy), installed)))
+    unread = cache.filter(pc.is_null(cache["content_id"])).select(["path", "etag"]).to_pylist()
+    again = [row["path"] for row in unread if _can_be_read(row["path"], row["etag"] or "")]
+    again_now = pc.is_in(cache["path"], pa.array(again, pa.string()))
+    return cache.filter(pc.invert(pc.and_(pc.is_null(cache["content_id"]), again_now)))
 
 
 def look_up(files: pa.Table, rows: pa.Table) -> pa.Table:
@@ -59,6 +76,8 @@ def look_up(files: pa.Table, rows: pa.Table) -> pa.Table:
         rows: trusted rows of the hash cache.
     """
     same = pc.index_in(stat_key(files), _array(stat_key(rows)))
+    if not same.null_count:
+        return rows.take(_array(same))
     moved_from = rows.filter(pc.is_null(rows["error"]))
     moved = pc.index_in(stat_key(files, MOVED_COLUMNS), _array(stat_key(moved_from, MOVED_COLUMNS)))
     nameless = pc.and_(pc.equal(files["inode"], 0), pc.equal(files["etag"], ""))
@@ -80,25 +99,75 @@ def hash_files(
     """
     ordered = sorted(files, key=lambda file: file.mtime_ns) if settle else files
 
-    def row(file: FileStat) -> dict[str, Any]:
-        if settle:
-            _wait_until_settled(file)
-        return {"kind": kind, **asdict(file), **_content(file, describe)}
+    def rows(chunk: list[FileStat]) -> list[dict[str, Any]]:
+        return [_row(file, kind, describe, settle=settle) for file in chunk]
 
-    return thread_map(row, ordered, threads)
+    readers = max(threads, min(threads * READERS_PER_THREAD, MOST_READERS))
+    for done in thread_map(rows, _chunks(ordered), readers):
+        yield from done
+
+
+def _chunks(files: Iterable[FileStat]) -> Iterator[list[FileStat]]:
+    chunk: list[FileStat] = []
+    num_bytes = 0
+    for file in files:
+        if chunk and (len(chunk) == CHUNK_FILES or num_bytes + file.size > CHUNK_BYTES):
+            yield chunk
+            chunk, num_bytes = [], 0
+        chunk.append(file)
+        num_bytes += file.size
+    if chunk:
+        yield chunk
+
+
+def _row(file: FileStat, kind: str, describe: Describe, *, settle: bool) -> dict[str, Any]:
+    if settle:
+        _wait_until_settled(file)
+    return {"kind": kind, **file._asdict(), **_content(file, describe)}
 
 
 def _content(file: FileStat, describe: Describe) -> dict[str, Any]:
     started = time.time_ns()
+    if file.etag in UNUSABLE:
+        return _failure(started, UNUSABLE[file.etag])
     try:
-        data = read_bytes(file.path)
-        if not unchanged(file):
-            return _failure(started, "changed while it was being read")
+        found = _digest_and_describe(file, describe)
     except PermissionError:
         return _failure(started, "permission to read it is denied")
     except FileNotFoundError:
         return _failure(started, "vanished while the run was reading it")
-    return {"hashed_at_ns": started, "content_id": digest_bytes(data), **describe(data)}
+    except OSError as error:
+        # A bad sector is this file's trouble; that of a network is tried again.
+        if not is_local(file.path):
+            raise
+        return _failure(started, f"cannot be read: {error.strerror}")
+    if found is None:
+        return _failure(started, "changed while it was being read")
+    return {"hashed_at_ns": started, **found}
+
+
+def _digest_and_describe(file: FileStat, describe: Describe) -> dict[str, Any] | None:
+    """The content's id and description; None if a local file is no longer what was listed."""
+    if not is_local(file.path):
+        # Remote objects are replaced whole.
+        data = read_bytes(file.path)
+        return {"content_id": digest_bytes(data), **describe(data)}
+    small = file.size <= IN_MEMORY_BYTES
+    with Path(file.path).open("rb", buffering=0 if small else -1) as stream:
+        if small:
+            data = stream.read()
+            found = {"content_id": digest_bytes(data), **describe(data)}
+        else:
+            content_id = digest_file(stream)
+            stream.seek(0)
+            found = {"content_id": content_id, **describe(stream)}
+        now = os.fstat(stream.fileno())
+    seen = (now.st_size, now.st_mtime_ns, now.st_ino)
+    return found if seen == (file.size, file.mtime_ns, file.inode) else None
+
+
+def _can_be_read(path: str, etag: str) -> bool:
+    return etag not in UNUSABLE and (not is_local(path) or os.access(path, os.R_OK))
 
 
 def _failure(hashed_at_ns: int, reason: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import fsspec
 
 from storage.digest import digest_bytes
-from tasks.files.listing import FileStat
+from tasks.files.listing import is_local
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,7 +22,7 @@ class SourceChangedError(Exception):
 
 def read_bytes(path: str) -> bytes:
     """All bytes of a file by its path or URL. Raises OSError."""
-    if "://" not in path:
+    if is_local(path):
         return Path(path).read_bytes()
     fs, inner = fsspec.core.url_to_fs(path)
     data: bytes = fs.cat_file(inner)
@@ -33,23 +33,19 @@ def read_source(path: str, source_id: bytes) -> bytes:
     """The bytes of a source, which must still be those that were scanned.
 
     Raises:
-        SourceChangedError: the file is gone or holds other bytes.
+        SourceChangedError: the file is gone, cannot be read any more or holds other bytes.
     """
     try:
         data = read_bytes(path)
     except FileNotFoundError as error:
         raise SourceChangedError(f"{path} vanished while the run was reading it") from error
+    except OSError as error:
+        if not is_local(path):
+            raise
+        raise SourceChangedError(f"{path} cannot be read: {error.strerror}") from error
     if digest_bytes(data) != source_id:
         raise SourceChangedError(f"{path} changed while the run was reading it")
     return data
-
-
-def unchanged(file: FileStat) -> bool:
-    """Whether a local file's stat still is the listed one (remote objects are replaced whole)."""
-    if file.etag:
-        return True
-    now = Path(file.path).stat()
-    return (now.st_size, now.st_mtime_ns, now.st_ino) == (file.size, file.mtime_ns, file.inode)
 
 
 def num_threads(configured: int) -> int:

@@ -20,14 +20,19 @@ from tasks.imaging.header import FORMAT_ERRORS, ImageError
 
 _CHANNELS = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _GREY_MODES = ("1", "L", "LA", "La")
+SIXTEEN_BIT_WHITE = 65535
 # Profiles called sRGB differ by a level or two; such a conversion would only cost time.
 _SAME_LEVELS = 2
 
 
-def to_srgb(image: Image.Image) -> Image.Image:
-    """Converts a loaded image to 8-bit sRGB without alpha; raises ImageError when it cannot."""
+def to_srgb(image: Image.Image, white: int | None = None) -> Image.Image:
+    """Converts a loaded image to 8-bit sRGB without alpha; raises ImageError when it cannot.
+
+    `white` is the full scale of grey with more than 8 bits; else the image is asked (a part of it
+    cannot tell).
+    """
     profile = image.info.get("icc_profile")
-    image = _eight_bit(image)
+    image = _eight_bit(image, white)
     grey = image.mode in _GREY_MODES
     alpha = None
     if image.has_transparency_data:
@@ -59,6 +64,16 @@ def is_srgb(profile: bytes | None) -> bool:
     if not profile or _profile_channels(profile) != "RGB":
         return True
     return _transform(profile, "RGB") is None
+
+
+def white_level(image: Image.Image) -> int:
+    """Full scale of a grey image with more than 8 bits; only a TIFF can say it is not 65535."""
+    tags = getattr(image, "tag_v2", None)
+    try:
+        bits = int(tags[258][0]) if tags else 16
+    except FORMAT_ERRORS:
+        bits = 16
+    return (1 << bits) - 1 if 8 < bits < 16 else SIXTEEN_BIT_WHITE
 
 
 @lru_cache(maxsize=32)
@@ -94,7 +109,7 @@ def _transform(profile: bytes, channels: str) -> ImageCms.ImageCmsTransform | No
     return transform if np.abs(change).max() > _SAME_LEVELS else None
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, white: int | None) -> Image.Image:
     """Brings 16-bit, integer and floating point grey to mode L; other modes stay as they are."""
     if image.mode == "F":
         values = np.asarray(image)
@@ -106,7 +121,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
             )
         return Image.fromarray((values * 255 + 0.5).astype(np.uint8))
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray(_scaled_grey(np.asarray(image), _white_level(image)))
+        return Image.fromarray(_scaled_grey(np.asarray(image), white or white_level(image)))
     return image
 
 
@@ -118,13 +133,3 @@ def _scaled_grey(values: np.ndarray, white: int) -> np.ndarray:
             "save it as 8 or 16 bits"
         )
     return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
-
-
-def _white_level(image: Image.Image) -> int:
-    """Full scale of a grey image with more than 8 bits; only a TIFF can say it is not 65535."""
-    tags = getattr(image, "tag_v2", None)
-    try:
-        bits = int(tags[258][0]) if tags else 16
-    except FORMAT_ERRORS:
-        bits = 16
-    return (1 << bits) - 1 if 8 < bits < 16 else 65535

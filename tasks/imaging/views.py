@@ -1,6 +1,6 @@
 """Views: a geometry of a source, the key that names its pixels, and the cutting of those pixels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +10,9 @@ from tasks.imaging.resize import cut, resize
 
 if TYPE_CHECKING:
     from tasks.imaging.decode import Pixels
+
+Resample = Callable[..., "Pixels"]
+"""(image, width, height, box or None) to pixels of that size, as `resize` does it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,15 @@ def view_pixels(image: "Pixels", view: View) -> "Pixels":
     return pixels
 
 
-def cut_views(image: "Pixels", views: Sequence[View]) -> Iterator[tuple[View, "Pixels"]]:
+def cut_views(
+    image: "Pixels", views: Sequence[View], resample: Resample = resize
+) -> Iterator[tuple[View, "Pixels"]]:
     """Yields the pixels of many views of one decoded source, each with its view.
 
     Full views come first, then the tiles of one resized size after the other: the source is resized
     once per size, always from its own pixels, and only one resized image is alive at a time. The
-    pixels are copies, so that a kept tile does not keep the image it was cut from.
+    pixels are copies, so that a kept tile does not keep the image it was cut from. `resample` is
+    another way to resize for what is no picture, such as a mask.
 
     Raises:
         ValueError: A rectangle outside its image, or a tile that is not its target's size.
@@ -72,17 +78,17 @@ def cut_views(image: "Pixels", views: Sequence[View]) -> Iterator[tuple[View, "P
     sizes: dict[tuple[int, int], list[View]] = {}
     for view in views:
         if view.kind == "full":
-            yield view, resize(image, *view.target, box=view.rect)
+            yield view, resample(image, *view.target, view.rect)
         else:
             sizes.setdefault(view.resized, []).append(view)
     for size, tiles in sizes.items():
-        yield from _cut_tiles(image, size, tiles)
+        yield from _cut_tiles(image, size, tiles, resample)
 
 
 def _cut_tiles(
-    image: "Pixels", size: tuple[int, int], tiles: Sequence[View]
+    image: "Pixels", size: tuple[int, int], tiles: Sequence[View], resample: Resample
 ) -> Iterator[tuple[View, "Pixels"]]:
-    whole = image if image.shape[1::-1] == size else resize(image, *size)
+    whole = image if image.shape[1::-1] == size else resample(image, *size)
     for view in tiles:
         if view.rect[2:] != view.target:
             raise ValueError(f"a tile is cut, never scaled: {view.rect[2:]} is not {view.target}")

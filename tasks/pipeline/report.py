@@ -1,26 +1,44 @@
-"""Report: the tables of a finished preparation, turned into the HTML page of its version."""
+"""Report: the tables of a dataset version, turned into its HTML page.
 
-from collections.abc import Iterator
+A run hands over what it just did; without one, everything is read from the store, so that a report
+can be made at any time from a version alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
 
-from storage import tables
-from storage.quarantine import read_quarantine
-from storage.versions import Version, read_rows
-from tasks.config.models import Config
-from tasks.imaging.layout import concept_layout, cuts_without_tiles
-from tasks.dataset.settings import data_settings
-from tasks.families import get_family
-from tasks.files.reading import read_bytes
+from storage.digest import digest_json, hexkey
+from storage.errors import NotFoundError
+from storage.store import Store
+from storage.versions import Version, get_version, read_rows
+from tasks.config.models import Config, DataConfig
+from tasks.config.training import TrainConfig
+from tasks.epochs.outlook import Outlook, outlook
+from tasks.epochs.settings import order_settings
+from tasks.pipeline import report_tables
 from tasks.pipeline.plan import stages_json
-from tasks.report.build import build_report
-from tasks.report.inputs import SCANNED, VIEWS
+from tasks.pipeline.thumbnails import thumbnails_of
+from tasks.report.build import FORMAT, About, build_report
+from tasks.report.inputs import Tables
 from tasks.report.summary import missing_captions
-from tasks.report.thumbnails import make_thumbnail
-from tasks.stage import Context, StageRef, with_columns
+from tasks.stage import Context, StageRef
 
-REJECTS = pa.schema([("stage", pa.string()), ("path", pa.string()), ("reason", pa.string())])
+_HEAD_BYTES = 4000
+"""So far into a page it has said what it was made of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What is known of a version's making besides its own tables."""
+
+    rejects: pa.Table
+    counts: Mapping[str, Mapping[str, Any]]
+    made_of: str
 
 
 def report_path(version: Version) -> str:
@@ -28,92 +46,135 @@ def report_path(version: Version) -> str:
     return f"datasets/{version.name}/{version.number:06}.html"
 
 
-def write_report(config: Config, version: Version, refs: dict[str, StageRef]) -> str:
-    """Writes the report of a version into the store and gives its URI."""
+def current_report(
+    store: Store, version: Version, refs: Mapping[str, StageRef] | None = None
+) -> str | None:
+    """The URI of a version's report; None when there is none or it should be made anew.
+
+    Rejected files are no part of a version: with `refs`, the report must tell of theirs.
+    """
+    path = report_path(version)
+    if not store.exists(path):
+        return None
+    head = store.read_range(path, 0, min(_HEAD_BYTES, store.size(path))).decode("utf-8", "replace")
+    wanted = f"{FORMAT}:" if refs is None else f'{_made_of(refs)}"'
+    return store.uri(path) if f'<meta name="tilewright-report" content="{wanted}' in head else None
+
+
+def write_report(config: Config, version: Version, refs: Mapping[str, StageRef]) -> str:
+    """Writes the report of a version that a run made (or found) and gives its URI."""
     context = Context(config)
-    prompts = tables.get_table(context.store, refs["prompts"].manifest)
-    crops = tables.get_table(context.store, refs["crops"].manifest)
-    rejects = _with_history(read_rejects(context, refs), read_quarantine(context.store))
-    scan = _scanned(tables.get_table(context.store, refs["scan"].manifest))
-    page = build_report(
-        read_rows(context.store, version),
-        crops=pa.concat_tables([_views(crops), _no_tiles(config, prompts)]),
-        rejects=rejects,
-        scan=scan,
-        counts=stages_json({name: ref.counts for name, ref in refs.items()}),
-        meta={
-            "name": version.name,
-            "version": version.number,
-            "created": version.meta["created_at"],
-            "content": version.content_digest,
-            "family": config.model.family,
-            "settings": data_settings(config),
-        },
-        load_thumbnail=_thumbnail,
+    counts = stages_json({name: ref.counts for name, ref in refs.items()})
+    made = Made(rejects=read_rejects(context, refs), counts=counts, made_of=_made_of(refs))
+    return _write(context.store, version, config, made)
+
+
+def rewrite_report(store: Store, version: Version, config: Config | None = None) -> str:
+    """Writes the report of a version from the store alone and gives its URI.
+
+    The epochs are told for the training of `config`, else for one with default settings; all other
+    settings are the version's own.
+    """
+    stages = version.meta["stages"]
+    made = Made(
+        rejects=report_tables.rejected(store, {n: ref.get("rejects") for n, ref in stages.items()}),
+        counts={name: ref["counts"] for name, ref in stages.items() if "counts" in ref},
+        made_of=f"{FORMAT}:store",
     )
-    context.store.replace(report_path(version), page.encode())
-    return context.store.uri(report_path(version))
+    return _write(store, version, version_config(store, version, config), made)
 
 
-def _views(crops: pa.Table) -> pa.Table:
-    names = [name for name in VIEWS.names if name != "dropped_reason"]
-    return crops.select([*names, "dropped"]).rename_columns(VIEWS.names).cast(VIEWS)
+def version_config(store: Store, version: Version, given: Config | None) -> Config | None:
+    """The settings that a version was made with, and the training of `given`.
+
+    None when this Tilewright does not understand them.
+    """
+    settings = version.meta["config"]
+    how = {"remainder": given.data.remainder} if given else {}
+    values = {
+        "store": {"url": store.url},
+        "model": settings.get("model"),
+        "data": {**settings.get("data", {}), **how},
+        "concepts": settings.get("concepts"),
+        "train": given.train if given else TrainConfig(),
+    }
+    try:
+        return Config.model_validate(values)
+    except ValidationError:
+        return None
 
 
-def _scanned(scan: pa.Table) -> pa.Table:
-    return scan.select(SCANNED.names).cast(SCANNED)
-
-
-def _no_tiles(config: Config, sources: pa.Table) -> pa.Table:
-    """A row without a rectangle for every scale that gave a source no tiles, with the reason."""
-    rows = [dict.fromkeys(VIEWS.names) | row for row in _cuts_without_tiles(config, sources)]
-    return pa.Table.from_pylist(rows, schema=VIEWS)
-
-
-def _cuts_without_tiles(config: Config, sources: pa.Table) -> Iterator[dict[str, Any]]:
-    multiple = get_family(config.model.family).size_multiple
-    layouts = {c.name: concept_layout(config, c, multiple) for c in config.concepts if c.enabled}
-    columns = sources.select(["concept", "path", "width", "height"]).to_pydict().values()
-    for concept, path, width, height in zip(*columns, strict=True):
-        for kind, scale, reason in cuts_without_tiles(layouts[concept], width, height):
-            where = {"concept": concept, "path": path, "kind": kind, "scale": scale}
-            yield where | {"dropped_reason": reason}
-
-
-def read_rejects(context: Context, refs: dict[str, StageRef]) -> pa.Table:
+def read_rejects(context: Context, refs: Mapping[str, StageRef]) -> pa.Table:
     """The files that no sample was made of: stage, path and reason."""
-    tables_ = [REJECTS.empty_table()]
-    for name, ref in refs.items():
-        if ref.rejects is not None:
-            found = tables.get_table(context.store, ref.rejects)
-            stage = pa.array([name] * found.num_rows, pa.string())
-            tables_.append(with_columns(found, stage=stage).select(REJECTS.names))
-    return pa.concat_tables(tables_)
+    return report_tables.rejected(context.store, {name: ref.rejects for name, ref in refs.items()})
 
 
 def num_missing_captions(context: Context, version: Version) -> int:
     """How many sources are trained on without a caption, as the report counts them."""
-    columns = ["concept", "path", "prompts", "prompt_origin"]
+    columns = ["concept", "path", "prompts", "prompt_origin", "context"]
     return len(missing_captions(read_rows(context.store, version, columns)))
 
 
-def _with_history(rejects: pa.Table, quarantine: pa.Table) -> pa.Table:
-    """Rejects with when they were first seen and how often they were tried."""
-    history = {
-        (row["stage"], row["path"]): (row["first_seen"], row["attempts"])
-        for row in quarantine.to_pylist()
-    }
-    names = zip(rejects["stage"].to_pylist(), rejects["path"].to_pylist(), strict=True)
-    found = [history.get(name, (None, 1)) for name in names]
-    return with_columns(
-        rejects,
-        first_seen=pa.array([seen for seen, _ in found], pa.string()),
-        attempts=pa.array([attempts for _, attempts in found], pa.int32()),
+def _made_of(refs: Mapping[str, StageRef]) -> str:
+    """What a page is made of besides the version: its format, and the tables of rejects."""
+    rejects = {name: ref.rejects for name, ref in refs.items() if ref.rejects is not None}
+    return f"{FORMAT}:{hexkey(digest_json('report', rejects))}"
+
+
+def _write(store: Store, version: Version, config: Config | None, made: Made) -> str:
+    rows = read_rows(store, version)
+    scan = report_tables.scanned(store, version, rows)
+    parent = _parent(store, version)
+    page = build_report(
+        Tables(
+            rows=rows,
+            views=report_tables.views(store, version, rows, config),
+            scan=scan,
+            rejects=report_tables.with_history(store, made.rejects),
+            previous=None if parent is None else read_rows(store, parent),
+        ),
+        About(
+            meta=_meta(version, parent),
+            counts=made.counts,
+            outlook=_outlook(rows, version, config),
+            buckets=report_tables.buckets(config),
+            made_of=made.made_of,
+        ),
+        thumbnails=thumbnails_of(store, scan, config.data if config else DataConfig()),
     )
+    store.replace(report_path(version), page.encode())
+    return store.uri(report_path(version))
 
 
-def _thumbnail(path: str) -> bytes | None:
+def _parent(store: Store, version: Version) -> Version | None:
+    number = version.meta.get("parent")
     try:
-        return make_thumbnail(read_bytes(path))
-    except OSError:
+        return None if number is None else get_version(store, version.name, number)
+    except NotFoundError:
         return None
+
+
+def _meta(version: Version, parent: Version | None) -> dict[str, Any]:
+    settings = _settings(version)
+    before = None if parent is None else _settings(parent)
+    return {
+        "name": version.name,
+        "version": version.number,
+        "created": version.meta["created_at"],
+        "model": settings.get("model", {}).get("base"),
+        "family": settings.get("model", {}).get("family"),
+        "content": version.content_digest,
+        "settings": settings,
+        "parent": parent and {"version": parent.number, "settings": before},
+    }
+
+
+def _settings(version: Version) -> dict[str, Any]:
+    return {name: value for name, value in version.meta["config"].items() if name != "digest"}
+
+
+def _outlook(rows: pa.Table, version: Version, config: Config | None) -> Outlook | None:
+    if config is None or not pc.any(pc.equal(rows["split"], "train"), min_count=0).as_py():
+        return None
+    settings, train = order_settings(config, version.content_digest), config.train
+    return outlook(rows, settings, epochs=train.epochs, max_steps=train.max_steps)

@@ -4,17 +4,22 @@ A plan's tables live in the store while the stage runs, so that what crosses a t
 path and a few counts.
 """
 
+import socket
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage import index, tables, versions
-from storage.naming import new_name
+from storage.naming import new_name, now_iso, stage_path
+from storage.rates import Rate, append_rate, written_since
 from tasks import progress
 from tasks.config.models import Config
 from tasks.dataset.assemble import assemble, extra_facts
 from tasks.dataset.settings import data_settings, settings_digest
+from tasks.pipeline.estimates import Worked, device_kind, units
 from tasks.pipeline.stages import STAGES
 from tasks.stage import (
     REFRESHED,
@@ -48,6 +53,8 @@ class StagePlan:
     todo: str
     num_partitions: int
     counts: StageCounts
+    moment: str
+    """A name of the store that was made before the work began: later ones are younger."""
 
 
 def plan_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> StagePlan | StageRef:
@@ -62,7 +69,8 @@ def plan_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> Stag
     for stage_id, facts in checked.wanted.facts.items():
         index.write_stage_json(context.store, name, stage_id, dict(facts))
     todo = partition(checked.missing, stage.partition_items)
-    folder = f"tmp/plans/{new_name()}"
+    moment = new_name()
+    folder = f"tmp/plans/{moment}"
     return StagePlan(
         stage=name,
         stage_id=checked.wanted.stage_id,
@@ -71,13 +79,14 @@ def plan_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> Stag
         todo=tables.put_table(context.store, folder, todo),
         num_partitions=1 + pc.max(todo["partition"]).as_py(),
         counts=checked.counts,
+        moment=moment,
     )
 
 
-def work_partition(config: Config, plan: StagePlan, number: int) -> int:
+def work_partition(config: Config, plan: StagePlan, number: int) -> Worked:
     """Makes what is still missing of one partition (a retry finds what was committed before)."""
-    stage = BY_NAME[plan.stage]
-    context = Context(config)
+    started = time.monotonic()
+    stage, context = BY_NAME[plan.stage], Context(config)
     todo = tables.get_table(context.store, plan.todo)
     rows = todo.filter(pc.equal(todo["partition"], number)).drop_columns(["partition"])
     before = count_true(pc.less(todo["partition"], number))
@@ -87,15 +96,14 @@ def work_partition(config: Config, plan: StagePlan, number: int) -> int:
     report(rows.num_rows - left.num_rows)
     if left.num_rows:
         stage.work(context, wanted, left, report)
-    num_left: int = left.num_rows
-    return num_left
+    return Worked(left.num_rows, units(plan.stage, left), time.monotonic() - started)
 
 
-def seal_stage(config: Config, plan: StagePlan) -> StageRef:
+def seal_stage(config: Config, plan: StagePlan, done: Sequence[Worked] = ()) -> StageRef:
     """Checks that every wanted item is committed or rejected with a reason; writes the manifest.
 
     Items of sources that vanished or changed during the run are neither: they are counted as
-    rejected, and the next run makes them.
+    rejected, and the next run makes them. What the partitions took is noted for later plans.
     """
     stage = BY_NAME[plan.stage]
     context = Context(config.model_copy(update={"refresh": (), "deep": False}))
@@ -105,6 +113,8 @@ def seal_stage(config: Config, plan: StagePlan) -> StageRef:
     ref = _ref(context, stage, checked, counts)
     for path in (plan.wanted, plan.todo):
         context.store.delete(path)
+    if any(worked.num_left for worked in done):
+        append_rate(context.store, _rate(context, plan, done))
     return ref
 
 
@@ -139,6 +149,23 @@ def _counter(stage: str, done: int, total: int) -> Report:
         progress.report(stage, done, total)
 
     return add
+
+
+def _rate(context: Context, plan: StagePlan, done: Sequence[Worked]) -> Rate:
+    """How fast a stage was."""
+    made = [stage_path(plan.stage, stage_id) for stage_id in plan.facts]
+    folders = ["sources"] if plan.stage == "scan" else made
+    return Rate(
+        stage=plan.stage,
+        stage_id=plan.stage_id,
+        items=sum(worked.num_left for worked in done),
+        units=sum(worked.units for worked in done),
+        seconds=sum(worked.seconds for worked in done),
+        nbytes=written_since(context.store, folders, plan.moment),
+        device=device_kind(plan.stage),
+        host=socket.gethostname(),
+        finished_at=now_iso(),
+    )
 
 
 def _finished(context: Context, plan: StagePlan, todo: pa.Table, checked: Checked) -> StageCounts:

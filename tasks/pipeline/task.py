@@ -4,10 +4,12 @@ Caching is the store's (docs/adr/0002): a stage with nothing missing ends in a s
 with the reason as its message. Prefect's own result cache is off everywhere.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -16,8 +18,13 @@ from storage import versions
 from storage.errors import StorageError
 from tasks.caching.task import cached, value
 from tasks.config.models import Config
+from tasks.export.tiles import saving_concepts
+from tasks.pipeline.epochs import version_epochs
+from tasks.pipeline.estimates import Worked
+from tasks.pipeline.export import Exported, export_tiles
 from tasks.pipeline.plan import stages_json
 from tasks.pipeline.report import (
+    current_report,
     num_missing_captions,
     read_rejects,
     report_path,
@@ -26,6 +33,16 @@ from tasks.pipeline.report import (
 from tasks.pipeline.run import StagePlan, make_version, plan_stage, seal_stage, work_partition
 from tasks.pipeline.stages import STAGES
 from tasks.stage import Context, StageRef
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a preparation made."""
+
+    version: versions.Version
+    refs: dict[str, StageRef]
+    exported: Exported | None
+    """What was written to the folders of tiles; None: no concept asked for it."""
 
 
 def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -44,7 +61,9 @@ def plan(config: Config, stage: str, upstream: dict[str, StageRef]) -> StagePlan
     """Plans a stage; Cached when the store has every item."""
     planned = plan_stage(config, stage, upstream)
     if isinstance(planned, StageRef):
-        found: StageRef = cached(f"reused {planned.counts.reused} items", planned)
+        counts = planned.counts
+        told = f"reused {counts.reused} items" if counts.wanted else "no concept asks for any"
+        found: StageRef = cached(told, planned)
         return found
     return planned
 
@@ -56,7 +75,7 @@ def plan(config: Config, stage: str, upstream: dict[str, StageRef]) -> StagePlan
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def work(config: Config, stage_plan: StagePlan, number: int) -> int:
+def work(config: Config, stage_plan: StagePlan, number: int) -> Worked:
     """Makes the missing items of one partition."""
     return work_partition(config, stage_plan, number)
 
@@ -68,9 +87,9 @@ def work(config: Config, stage_plan: StagePlan, number: int) -> int:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def seal(config: Config, stage_plan: StagePlan, done: list[int]) -> StageRef:
+def seal(config: Config, stage_plan: StagePlan, done: list[Worked]) -> StageRef:
     """Writes the manifest of a stage whose partitions are done."""
-    return seal_stage(config, stage_plan)
+    return seal_stage(config, stage_plan, done)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -82,14 +101,41 @@ def commit_version(config: Config, refs: dict[str, StageRef]) -> versions.Versio
     return version
 
 
+@task(
+    retries=1,
+    retry_delay_seconds=2,
+    retry_condition_fn=_is_transient,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def export(config: Config, version: versions.Version) -> Exported | None:
+    """Writes the tiles of a version to disk; Cached when they are all there."""
+    exported = export_tiles(config, version)
+    if exported is not None and not (exported.written or exported.sidecars or exported.skipped):
+        exported = cached(f"reused {exported.tiles} tiles", exported)
+    return exported
+
+
 @task(cache_policy=NO_CACHE, persist_result=False)
 def report(config: Config, version: versions.Version, refs: dict[str, StageRef]) -> str:
-    """Writes the HTML report of a version; Cached when it has one."""
-    store = Context(config).store
-    if store.exists(report_path(version)):
-        uri: str = cached("this version has its report", store.uri(report_path(version)))
-        return uri
-    return write_report(config, version, refs)
+    """Writes the HTML report of a version; Cached when it has one that is still right."""
+    there = current_report(Context(config).store, version, refs)
+    publish_report(version, uri := there or write_report(config, version, refs))
+    if there is not None:
+        uri = cached("this version has its report", uri)
+    return uri
+
+
+def publish_report(version: versions.Version, uri: str) -> None:
+    """The artifact that leads from the Prefect run to the report.
+
+    Browsers follow no link from a web page to a file, so the path and the command stand beside it.
+    """
+    name = f"{version.name}@{version.number}"
+    link = uri if "://" in uri else Path(uri).as_uri()
+    command = f"tilewright report STORE --dataset {name} --open"
+    text = f"[Report of {name}]({link})\n\n`{uri}`\n\nOpen it with `{command}`."
+    create_markdown_artifact(markdown=text, key="report", description=f"{name}: report")
 
 
 def run_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> StageRef:
@@ -110,16 +156,19 @@ def run_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> Stage
     return sealed
 
 
-def prepare(config: Config) -> tuple[versions.Version, dict[str, StageRef]]:
-    """All data stages and the dataset version, inside a flow."""
+def prepare(config: Config) -> Prepared:
+    """All data stages, the dataset version and its exported tiles, inside a flow."""
     refs: dict[str, StageRef] = {}
     for stage in STAGES:
         refs[stage.name] = run_stage(config, stage.name, {up: refs[up] for up in stage.after})
     commit = commit_version.with_options(name="dataset", task_run_name="dataset")
     version = value(commit(config, refs))
+    exported = None
+    if saving_concepts(config):
+        exported = value(export.with_options(task_run_name="export")(config, version))
     report.with_options(name="report", task_run_name="report")(config, version, refs)
     publish_counts(version, refs)
-    return version, refs
+    return Prepared(version, refs, exported)
 
 
 def publish_counts(version: versions.Version, refs: dict[str, StageRef]) -> None:
@@ -133,16 +182,17 @@ def publish_counts(version: versions.Version, refs: dict[str, StageRef]) -> None
     )
 
 
-def summary(
-    config: Config, version: versions.Version, refs: dict[str, StageRef], seconds: float
-) -> dict[str, Any]:
+def summary(config: Config, prepared: Prepared, seconds: float) -> dict[str, Any]:
     """The object that `tilewright prepare --json` prints."""
-    context = Context(config)
+    context, version, refs = Context(config), prepared.version, prepared.refs
+    exported = prepared.exported
     return {
         "report": context.store.uri(report_path(version)),
         "dataset": version.summary(),
         "stages": stages_json({name: ref.counts for name, ref in refs.items()}),
         "rejects": read_rejects(context, refs).to_pylist(),
         "missing_captions": num_missing_captions(context, version),
+        "epochs": version_epochs(config, version),
+        **({"export": exported.as_json()} if exported else {}),
         "seconds": round(seconds, 3),
     }

@@ -1,15 +1,18 @@
-"""What a report is made from: the tables' columns, and finding the rows of one source quickly."""
+"""What a report is made from: the columns of its tables, and the numbering of its sources."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-SourceName = tuple[str, str]
-"""Concept and path: what a person calls one source."""
+Ints = NDArray[np.int64]
+
+KINDS = ("full", "detail", "context")
+REJECTED = ""
+"""Stands for the concept of a file that no table but the rejects names."""
 
 VIEWS = pa.schema(
     [
@@ -18,76 +21,111 @@ VIEWS = pa.schema(
         ("path", pa.string()),
         ("kind", pa.string()),
         ("scale", pa.float32()),
-        ("left", pa.int32()),
-        ("top", pa.int32()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("resized_width", pa.int32()),
-        ("resized_height", pa.int32()),
+    ]
+    + [
+        (name, pa.int32())
+        for name in (
+            *("left", "top", "width", "height", "resized_width", "resized_height"),
+            *("bucket_width", "bucket_height", "original_width", "original_height"),
+        )
+    ]
+    + [(name, pa.int16()) for name in ("resolution_index", "variation", "phase", "num_phases")]
+    + [
         ("luma_std", pa.float32()),
         ("edge_share", pa.float32()),
+        ("augmentation", pa.string()),
         ("dropped_reason", pa.string()),
     ]
 )
-"""Measured views. Rectangle: source pixels for `full`, pixels of the resized image for tiles.
+"""Measured views, one row per variation and grid phase, with the meanings of the crops manifest.
 
-`dropped_reason` is null for what is kept. A scale that gave no tiles is one row with a null
-rectangle whose `dropped_reason` says why.
+`key` is the view_id; `dropped_reason` is null for what is kept. A scale that gave no tiles is one
+row with a null rectangle whose `dropped_reason` says why.
 """
 
 SCANNED = pa.schema(
     [
         ("concept", pa.string()),
         ("path", pa.string()),
+        ("source_id", pa.binary(16)),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("format", pa.string()),
         ("mode", pa.string()),
+        ("frames", pa.int32()),
     ]
 )
-"""Every image file that the scan found; sizes are null where the header could not be read."""
+"""Every readable image file that the scan found."""
 
 ROW_COLUMNS = (
-    "concept",
-    "path",
-    "source_id",
-    "kind",
-    "scale",
-    "resized_width",
-    "resized_height",
-    "bucket_width",
-    "bucket_height",
-    "original_width",
-    "original_height",
-    "resolution_index",
-    "phase",
-    "variation",
-    "split",
-    "prompts",
-    "prompt_origin",
-    "repeats",
+    *("concept", "path", "source_id", "view_id", "sample_id", "kind", "scale"),
+    *("left", "top", "width", "height", "resized_width", "resized_height"),
+    *("bucket_width", "bucket_height", "original_width", "original_height"),
+    *("resolution_index", "phase", "num_phases", "variation", "augmentation", "split"),
+    *("prompts", "prompt_origin", "context", "luma_std", "edge_share"),
+    *("loss_weight", "repeats", "samples_per_epoch", "tiles_per_epoch"),
 )
 """The columns of a dataset version that a report reads."""
 
 REJECT_COLUMNS = ("stage", "path", "reason", "first_seen", "attempts")
-"""The columns of the quarantine that a report reads."""
+"""The columns of the rejected files that a report reads."""
 
 
-@dataclass(frozen=True)
-class BySource:
-    """A table and, for each source, the numbers of its rows (in table order)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """The tables of one dataset version."""
 
-    table: pa.Table
-    places: dict[SourceName, np.ndarray[Any, np.dtype[np.int64]]]
+    rows: pa.Table
+    """The version, one row per sample (ROW_COLUMNS of DATASET)."""
+    views: pa.Table
+    """All measured views, kept and dropped (schema VIEWS)."""
+    scan: pa.Table
+    """All readable files (schema SCANNED)."""
+    rejects: pa.Table
+    """What could not be used (REJECT_COLUMNS)."""
+    previous: pa.Table | None = None
+    """The rows of the version before; None where there is none."""
 
-    def rows(self, name: SourceName) -> list[dict[str, Any]]:
-        """Return the rows of one source; none when the table has none."""
-        places = self.places.get(name)
-        return [] if places is None else list(self.table.take(pa.array(places)).to_pylist())
 
-    def count(self, name: SourceName) -> int:
-        """Return how many rows one source has."""
-        return len(self.places.get(name, ()))
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The sources of a report, numbered: by concept, then path; unusable files last."""
+
+    names: pa.Array
+    """`concept NUL path`."""
+    concepts: list[str]
+    concept: Ints
+    """Per source, its place in `concepts`."""
+    paths: list[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def numbers(self, table: pa.Table) -> Ints:
+        """The source of each row of a table; -1 where it is none of these."""
+        found = pc.fill_null(pc.index_in(source_names(table), self.names), -1)
+        return np.asarray(found, dtype=np.int64)
+
+    def count(self, table: pa.Table) -> Ints:
+        """How many rows of a table each source has."""
+        return np.bincount(self.numbers(table), minlength=len(self))
+
+
+def checked(tables: Tables) -> Tables:
+    """The tables with the columns that a report reads, and no others.
+
+    Raises:
+        ValueError: A column is missing.
+    """
+    rows = ("rows", ROW_COLUMNS)
+    previous = tables.previous
+    return Tables(
+        rows=require_columns(tables.rows, rows[1], rows[0]),
+        views=require_columns(tables.views, VIEWS.names, "views"),
+        scan=require_columns(tables.scan, SCANNED.names, "scan"),
+        rejects=require_columns(tables.rejects, REJECT_COLUMNS, "rejects"),
+        previous=None if previous is None else require_columns(previous, rows[1], "previous"),
+    )
 
 
 def require_columns(table: pa.Table, names: tuple[str, ...] | list[str], what: str) -> pa.Table:
@@ -102,28 +140,56 @@ def require_columns(table: pa.Table, names: tuple[str, ...] | list[str], what: s
             f"the report's {what} table lacks the column(s) {', '.join(missing)}; "
             f"it has {', '.join(table.column_names)}"
         )
-    return table.select(list(names))
+    return table.select(list(names)).combine_chunks()
 
 
-def group_by_source(table: pa.Table) -> BySource:
-    """Find the rows of every (concept, path) without turning the table into Python objects."""
-    if table.num_rows == 0:
-        return BySource(table, {})
-    concepts, paths = (
-        pc.dictionary_encode(table[name].combine_chunks()) for name in ("concept", "path")
+def number_sources(tables: Tables) -> Sources:
+    """Every source that a table names, and every rejected file."""
+    known = pa.concat_arrays(
+        [source_names(table) for table in (tables.scan, tables.rows, tables.views)]
     )
-    codes = concepts.indices.to_numpy().astype(np.int64) * len(paths.dictionary)
-    codes += paths.indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    values, starts = np.unique(codes[order], return_index=True)
-    parts = np.split(order, starts[1:])
-    names = _names(values, concepts.dictionary.to_pylist(), paths.dictionary.to_pylist())
-    return BySource(table, dict(zip(names, parts, strict=True)))
+    known = pc.unique(known)
+    known = known.take(pc.sort_indices(known))
+    concepts, paths = _split(known)
+    rejected = pc.unique(as_array(tables.rejects["path"]))
+    rejected = rejected.filter(pc.invert(pc.is_in(rejected, pa.array(paths, pa.string()))))
+    rejected = rejected.take(pc.sort_indices(rejected))
+    lost = pc.binary_join_element_wise(REJECTED, rejected, "\0")
+    concepts += [REJECTED] * len(rejected)
+    codes = {name: number for number, name in enumerate(dict.fromkeys(concepts))}
+    return Sources(
+        names=pa.concat_arrays([known, lost]),
+        concepts=list(codes),
+        concept=np.array([codes[name] for name in concepts], dtype=np.int64),
+        paths=[*paths, *rejected.to_pylist()],
+    )
 
 
-def _names(
-    codes: np.ndarray[Any, np.dtype[np.int64]], concepts: list[str], paths: list[str]
-) -> Iterator[SourceName]:
-    for code in codes.tolist():
-        concept, path = divmod(code, len(paths))
-        yield concepts[concept], paths[path]
+def source_names(table: pa.Table) -> pa.Array:
+    """`concept NUL path` of every row."""
+    columns = [as_array(table[name]).cast(pa.string()) for name in ("concept", "path")]
+    return pc.binary_join_element_wise(*columns, "\0")
+
+
+def as_array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One contiguous array."""
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def ints(values: pa.Array | pa.ChunkedArray, missing: int = -1) -> Ints:
+    """A column of integers with a number in place of null."""
+    return np.asarray(pc.fill_null(as_array(values).cast(pa.int64()), missing), dtype=np.int64)
+
+
+def hash64(keys: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
+    """The first eight bytes of every 16-byte key, which are as random as the whole."""
+    array = as_array(keys)
+    if not len(array):
+        return np.zeros(0, dtype=np.uint64)
+    data: Any = np.frombuffer(array.buffers()[1], dtype=np.uint64)
+    return np.asarray(data[2 * array.offset : 2 * (array.offset + len(array)) : 2])
+
+
+def _split(names: pa.Array) -> tuple[list[str], list[str]]:
+    pairs = [name.split("\0", 1) for name in names.to_pylist()]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]

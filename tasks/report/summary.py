@@ -1,4 +1,4 @@
-"""The numbers of a report: samples by kind and scale, shares of steps, buckets, enlargement."""
+"""The numbers of a report: samples by kind, scale, bucket and concept, missing captions, stages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,56 +6,39 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-KINDS = ("full", "detail", "context")
-STAGES = ("scan", "prompts", "crops", "captions", "text", "latents")
+from tasks.report.inputs import KINDS
+
+STAGES = ("scan", "prompts", "crops", "captions", "masks", "text", "latents")
 STAGE_COUNTS = ("wanted", "reused", "computed", "new", "changed", "removed", "rejected")
+ENLARGED = 1.005
+"""A cover-resize rounds to whole pixels: 512.4 -> 513 of 512 is not an enlargement of note."""
 
 
-def step_weights(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return how often each row is trained in an average epoch.
-
-    Rows of a source that are alternatives of each other (resolutions, variations, grid phases)
-    take turns, so each counts as its share of the turn. Validation rows are never trained.
-    """
-    rows = rows.append_column("row", pa.array(range(rows.num_rows), pa.int64()))
-    rows = rows.append_column("at", pc.coalesce(rows["phase"], pa.scalar(-1, rows["phase"].type)))
-    alike = ["concept", "source_id", "kind"]
-    turns = rows.group_by(alike).aggregate(
-        [(name, "count_distinct") for name in ("resolution_index", "variation", "at")]
-    )
-    joined = rows.select([*alike, "row"]).join(turns, keys=alike).sort_by("row")
-    weights: np.ndarray[Any, np.dtype[np.float64]] = np.where(
-        pc.equal(rows["split"], "validation").to_numpy(), 0.0, rows["repeats"].to_numpy()
-    ).astype(np.float64)
-    for name in ("resolution_index", "variation", "at"):
-        weights = weights / joined[f"{name}_count_distinct"].to_numpy()
-    return weights
+def kind_counts(rows: pa.Table) -> dict[str, int]:
+    """How many rows there are of every kind that occurs."""
+    counted = rows.group_by("kind").aggregate([([], "count_all")])
+    found = dict(zip(*counted.select(["kind", "count_all"]).to_pydict().values(), strict=True))
+    return {kind: found[kind] for kind in KINDS if kind in found}
 
 
-def kind_shares(rows: pa.Table) -> list[dict[str, Any]]:
-    """Return samples and share of an epoch's steps for every kind that occurs."""
-    weights = step_weights(rows)
-    total = float(weights.sum())
-    kinds = rows["kind"].to_numpy(zero_copy_only=False)
-    found = [kind for kind in KINDS if (kinds == kind).any()]
-    return [
-        {
-            "kind": kind,
-            "samples": int((kinds == kind).sum()),
-            "share": float(weights[kinds == kind].sum()) / total if total else 0.0,
-        }
-        for kind in found
+def enlargement(rows: pa.Table) -> NDArray[np.float64]:
+    """By how much the pixels of each row were made larger than they are in the source."""
+    factors = [
+        rows[f"resized_{side}"].to_numpy() / rows[f"original_{side}"].to_numpy()
+        for side in ("width", "height")
     ]
+    return np.asarray(np.maximum(*factors), dtype=np.float64)
 
 
 def scale_table(rows: pa.Table, views: pa.Table) -> list[dict[str, Any]]:
     """Return per kind and scale: views measured, kept and dropped, samples, enlargement."""
     cut = views.filter(pc.is_valid(views["left"]))
-    measured = _count(cut)
-    dropped = _count(cut.filter(pc.is_valid(cut["dropped_reason"])))
-    without = _count(views.filter(pc.is_null(views["left"])))
-    samples = _enlargement(rows)
+    measured = _count_views(cut)
+    dropped = _count_views(cut.filter(pc.is_valid(cut["dropped_reason"])))
+    without = _count_views(views.filter(pc.is_null(views["left"])))
+    samples = _samples_by_scale(rows)
     keys = sorted({*measured, *without, *samples}, key=lambda key: (KINDS.index(key[0]), key[1]))
     return [
         {
@@ -70,21 +53,17 @@ def scale_table(rows: pa.Table, views: pa.Table) -> list[dict[str, Any]]:
     ]
 
 
-def _count(table: pa.Table) -> dict[tuple[str, float], int]:
-    counted = table.group_by(["kind", "scale"]).aggregate([([], "count_all")])
+def _count_views(views: pa.Table) -> dict[tuple[str, float], int]:
+    """Different views by kind and scale, however often each is varied or repeated."""
+    named = views.group_by(["kind", "scale", "concept", "path", "key"]).aggregate([])
+    counted = named.group_by(["kind", "scale"]).aggregate([([], "count_all")])
     return {(row["kind"], row["scale"]): row["count_all"] for row in counted.to_pylist()}
 
 
-def _enlargement(rows: pa.Table) -> dict[tuple[str, float], dict[str, Any]]:
-    """Count samples whose pixels were made larger than they are in the source."""
-    factor = np.maximum(
-        rows["resized_width"].to_numpy() / rows["original_width"].to_numpy(),
-        rows["resized_height"].to_numpy() / rows["original_height"].to_numpy(),
-    )
-    # A cover-resize rounds to whole pixels: 512.4 -> 513 of 512 is not an enlargement of note.
-    enlarged = pa.array((factor > 1.005).astype(np.int64))
-    table = rows.select(["kind", "scale"]).append_column("enlarged", enlarged)
-    table = table.append_column("factor", pa.array(factor))
+def _samples_by_scale(rows: pa.Table) -> dict[tuple[str, float], dict[str, Any]]:
+    factor = enlargement(rows)
+    table = rows.select(["kind", "scale"]).append_column("factor", pa.array(factor))
+    table = table.append_column("enlarged", pa.array((factor > ENLARGED).astype(np.int64)))
     found = table.group_by(["kind", "scale"]).aggregate(
         [([], "count_all"), ("enlarged", "sum"), ("factor", "max")]
     )
@@ -116,12 +95,52 @@ def bucket_histogram(rows: pa.Table) -> list[dict[str, Any]]:
     ]
 
 
-def missing_captions(rows: pa.Table) -> list[tuple[str, str]]:
-    """Return the (concept, path) of sources with a sample that has no prompt text."""
-    none = pc.or_(
-        pc.equal(rows["prompt_origin"], "none"), pc.equal(pc.list_value_length(rows["prompts"]), 0)
+def concept_table(rows: pa.Table, scan: pa.Table) -> list[dict[str, Any]]:
+    """Return one line per concept: files, samples by kind, where prompts come from, settings."""
+    names = sorted({*scan["concept"].unique().to_pylist(), *rows["concept"].unique().to_pylist()})
+    files = _counts(scan, "concept")
+    kinds, origins = _counts(rows, "concept", "kind"), _counts(rows, "concept", "prompt_origin")
+    settings = ["split", "repeats", "samples_per_epoch", "tiles_per_epoch", "loss_weight"]
+    first = rows.group_by("concept", use_threads=False).aggregate(
+        [(name, "first") for name in settings]
     )
-    found = rows.filter(pc.fill_null(none, True)).select(["concept", "path"])
+    known = {row["concept"]: {n: row[f"{n}_first"] for n in settings} for row in first.to_pylist()}
+    return [
+        {
+            "name": name,
+            "files": files.get((name,), 0),
+            "kinds": {kind: kinds.get((name, kind), 0) for kind in KINDS},
+            "origins": sorted(
+                ((key[1] or "none", count) for key, count in origins.items() if key[0] == name),
+                key=lambda item: (-item[1], item[0]),
+            ),
+            **known.get(name, dict.fromkeys(settings)),
+        }
+        for name in names
+    ]
+
+
+def _counts(table: pa.Table, *by: str) -> dict[tuple[Any, ...], int]:
+    counted = table.group_by(list(by)).aggregate([([], "count_all")])
+    return {tuple(row[name] for name in by): row["count_all"] for row in counted.to_pylist()}
+
+
+def is_uncaptioned(rows: pa.Table) -> pa.ChunkedArray:
+    """Which rows train on an empty prompt because their source has none.
+
+    A tile that its concept gives the empty prompt has a `context`, its source's own prompt.
+    """
+    no_text = pc.fill_null(pc.equal(pc.list_value_length(rows["prompts"]), 0), True)
+    none = pc.or_(pc.fill_null(pc.equal(rows["prompt_origin"], "none"), True), no_text)
+    return pc.and_(none, pc.equal(pc.fill_null(rows["context"], ""), ""))
+
+
+def missing_captions(rows: pa.Table) -> list[tuple[str, str]]:
+    """Return the (concept, path) of sources that have samples but no prompt.
+
+    Reads the columns concept, path, prompts, prompt_origin and context.
+    """
+    found = rows.filter(is_uncaptioned(rows)).select(["concept", "path"])
     names = found.group_by(["concept", "path"]).aggregate([]).to_pylist()
     return sorted((row["concept"], row["path"]) for row in names)
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,7 @@ from tasks.files.hashing import hash_files, look_up, stat_key, stat_table, trust
 from tasks.files.listing import FileStat, is_image, list_files
 from tasks.files.reading import num_threads
 from tasks.imaging.decode import ImageError, probe
+from tasks.imaging.mask import MASK_ENDING, mask_path
 from tasks.stage import (
     Checked,
     Context,
@@ -32,6 +33,8 @@ from tasks.stage import (
 
 VERSION = 1
 HEADER = ("width", "height", "format", "mode", "orientation", "frames")
+SIDECAR_SUFFIXES = (".txt", ".caption")
+"""The endings of a caption beside an image; an earlier one wins."""
 
 
 def wanted(context: Context, upstream: Tables) -> Wanted:
@@ -78,7 +81,7 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
 
 
 def manifest(context: Context, checked: Checked) -> pa.Table:
-    """The good sources: concept, path, source_id, size and format, and their sidecar's stat."""
+    """The good sources: concept, path, source_id, size and format; sidecar's and mask's stat."""
     table = checked.wanted.table
     rows = trusted(context.hash_cache("image"))
     if context.dry_run and checked.missing.num_rows:
@@ -104,27 +107,35 @@ def _reasons(cached: pa.Table, max_pixels: int) -> pa.Array:
 def _concept_files(concept: Concept) -> pa.Table:
     files = list_files(concept.path, recursive=concept.include_subdirectories)
     images = [file for file in files if is_image(file.path)]
-    texts = {file.path: file for file in files if file.path.endswith(".txt")}
-    sidecars = [texts.get(_sidecar_path(image.path)) for image in images]
-    nothing = FileStat("", 0, 0, 0, 0, "")
-    beside = stat_table([sidecar or nothing for sidecar in sidecars])
+    texts = {file.path: file for file in files if file.path.endswith(SIDECAR_SUFFIXES)}
+    masks = {file.path: file for file in files if file.path.endswith(MASK_ENDING)}
     return with_columns(
         stat_table(images),
         concept=pa.array([concept.name] * len(images), pa.string()),
-        **{f"sidecar_{name}": beside[name] for name in beside.column_names},
+        **_beside("sidecar", [_sidecar(image.path, texts) for image in images]),
+        **_beside("mask", [masks.get(mask_path(image.path)) for image in images]),
     )
 
 
-def _sidecar_path(path: str) -> str:
+def _beside(name: str, files: list[FileStat | None]) -> dict[str, pa.ChunkedArray]:
+    """The stat of the file beside each image; its path is empty where there is none."""
+    table = stat_table([file or FileStat("", 0, 0, 0, 0, "") for file in files])
+    return {f"{name}_{column}": table[column] for column in table.column_names}
+
+
+def _sidecar(path: str, texts: dict[str, FileStat]) -> FileStat | None:
+    """The text file beside an image: NAME.txt, else NAME.caption."""
     folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}{name.rpartition('.')[0]}.txt"
+    stem = f"{folder}{slash}{name.rpartition('.')[0]}"
+    found = (texts.get(f"{stem}{suffix}") for suffix in SIDECAR_SUFFIXES)
+    return next((file for file in found if file is not None), None)
 
 
 def _hash(context: Context, missing: pa.Table, *, settle: bool) -> Any:
     data = context.config.data
-    files = [FileStat(**row) for row in missing.select(list(FileStat.__slots__)).to_pylist()]
+    files = [FileStat(**row) for row in missing.select(list(FileStat._fields)).to_pylist()]
 
-    def describe(content: bytes) -> dict[str, Any]:
+    def describe(content: bytes | BinaryIO) -> dict[str, Any]:
         try:
             header = probe(content, max_pixels=sys.maxsize)
         except ImageError as error:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasks.epochs.order import EpochOrder, OrderSettings, epoch_plan
+from tasks.epochs.entries import OrderSettings
+from tasks.epochs.order import EpochOrder, epoch_plan
+from tasks.train.encoding import Encoder, encode_rows
 from tasks.train.noise import normal, uniform
-from tasks.train.rows import Rows, latent_ref, text_ref
+from tasks.train.rows import Rows, Sizes, latent_ref, text_ref
 from tasks.train.timesteps import TIMESTEPS
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ T = TypeVar("T")
 MAX_EMPTY_EPOCHS = 1000
 READ_AHEAD = 2
 """Batches in preparation beside the ones of the running step."""
+READ_THREADS = 2
+"""Threads that read cached items; decoding and encoding may use more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +107,8 @@ class Source:
     reader: "ItemReader"
     order: OrderSettings
     draws: Draws
+    encoder: Encoder | None = None
+    """Makes the latents of rows that have none."""
     rank: int = 0
     world: int = 1
 
@@ -122,7 +128,9 @@ def step_batches(source: Source, epoch: int, step: int) -> Generator[StepBatches
             for micro in order.micro_batches(number, source.rank, source.world):
                 yield partial(assemble, source, order, micro)
 
-    with closing(read_ahead(jobs(), per_step + READ_AHEAD)) as batches:
+    threads = source.encoder.threads if source.encoder else READ_THREADS
+    depth = per_step + max(READ_AHEAD, threads)
+    with closing(read_ahead(jobs(), depth, threads)) as batches:
         while True:
             step_rows = [next(batches) for _ in range(per_step)]
             order, number = places.popleft()
@@ -135,7 +143,7 @@ def step_batches(source: Source, epoch: int, step: int) -> Generator[StepBatches
 
 
 def read_ahead(
-    jobs: Iterable[Callable[[], T]], depth: int, threads: int = 2
+    jobs: Iterable[Callable[[], T]], depth: int, threads: int = READ_THREADS
 ) -> Generator[T, None, None]:
     """Results of `jobs` in order, `depth` of them running or waiting at any time."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="batches")
@@ -164,7 +172,7 @@ def assemble(source: Source, order: EpochOrder, micro: int) -> Batch:
         _text_refs(rows, item, draws, order.epoch, position)
         for item, position in zip(items, positions, strict=True)
     ]
-    (latents,) = source.reader.read_stacked([latent_ref(item) for item in items]).values()
+    latents, sizes = _latents(source, items, rows.sizes[chosen], order.epoch)
     return Batch(
         rows=tuple(chosen.tolist()),
         epoch=order.epoch,
@@ -176,9 +184,22 @@ def assemble(source: Source, order: EpochOrder, micro: int) -> Batch:
             encoder: _read_texts(source.reader, [text[encoder] for text in texts])
             for encoder in texts[0]
         },
-        sizes=torch.from_numpy(rows.sizes[chosen]),
+        sizes=torch.from_numpy(sizes),
         weights=torch.from_numpy(rows.loss_weight[chosen]),
     )
+
+
+def _latents(
+    source: Source, items: Sequence[Mapping[str, Any]], sizes: Sizes, epoch: int
+) -> "tuple[Tensor, Sizes]":
+    """The latents (B, C, h, w) of rows, and their sizes (B, 6): a fresh crop lies elsewhere."""
+    if source.encoder is None:
+        (latents,) = source.reader.read_stacked([latent_ref(item) for item in items]).values()
+        return latents, sizes
+    encoded = encode_rows(source.encoder, items, epoch)
+    sizes = sizes.copy()
+    sizes[:, 2:4] = encoded.crop_offsets
+    return encoded.latents, sizes
 
 
 def _places(source: Source, epoch: int, step: int) -> Iterator[tuple[EpochOrder, int]]:

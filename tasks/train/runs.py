@@ -21,6 +21,8 @@ from tasks.train.formats.diffusers_folder import METADATA_FILE
 IDENTITY_FILE = "run.json"
 MAX_HEADER_BYTES = 100 * 2**20
 """What the safetensors format allows."""
+NOT_THE_MODEL = {"retries", "grace_seconds", "backup", "sample", "device"}
+"""Keys of `[train]` that a trained model does not depend on."""
 Reuse = Literal["never", "crashed", "any"]
 """Which runs of the same key are gone on with: none, those that ended by accident, or also those
 that were stopped or are finished."""
@@ -34,13 +36,16 @@ def runs_folder(config: Config) -> Path:
 
 def run_key(config: Config, version: Version) -> str:
     """Equal for two runs that would give the same model: same data, same settings of training."""
-    identity = {
+    identity: dict[str, object] = {
         "dataset": version.content_digest,
         "model": config.model.model_dump(mode="json", exclude={"output"}),
         "parts": config.parts.model_dump(mode="json"),
-        "train": config.train.model_dump(mode="json", exclude={"retries", "grace_seconds"}),
+        "train": config.train.model_dump(mode="json", exclude=NOT_THE_MODEL),
         "remainder": config.data.remainder,
     }
+    if not config.data.latent_caching:
+        # What later epochs look like is in no row then, but in the settings of the version.
+        identity["settings"] = version.meta["config"]["digest"]
     return hexkey(digest_json("run", identity))
 
 

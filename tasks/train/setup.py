@@ -10,12 +10,15 @@ from storage.store import Store
 from storage.versions import Version, get_version
 from tasks.config.models import Config
 from tasks.config.training import LoraMethod
-from tasks.epochs.order import OrderSettings, epoch_steps
+from tasks.epochs.entries import OrderSettings
+from tasks.epochs.order import epoch_steps
+from tasks.epochs.settings import order_settings
 from tasks.families import get_family
 from tasks.families.base import Family
 from tasks.families.loading import ModelSource, load_component, read_config, resolve_model
 from tasks.train.backup import BackupFacts, read_facts, restore_backup
 from tasks.train.batches import Draws, Source
+from tasks.train.encoding import Encoder, build_encoder
 from tasks.train.losses import LOSSES
 from tasks.train.methods import METHODS
 from tasks.train.noise import draw_seed
@@ -54,7 +57,8 @@ def prepare_run(spec: TrainSpec, store: Store, device: "torch.device", rank: int
     rows = load_rows(store, version)
     model = resolve_model(config.model.base, family, config.model.config_folder)
     training = build_training(config, family, model, device)
-    order = order_settings(config, rows)
+    encoder = None if rows.cached else build_encoder(version, config, family, model, device)
+    order = order_settings(config, rows.content_digest)
     training.total_steps = planned_steps(config, rows, order)
     facts = _backup_facts(spec, version)
     notes: list[str] = []
@@ -66,22 +70,10 @@ def prepare_run(spec: TrainSpec, store: Store, device: "torch.device", rank: int
         store=store,
         version=version,
         model=model,
-        source=_source(store, rows, training, order, rank),
+        source=_source(store, rows, training, order, encoder, rank),
         training=_distribute(training),
         facts=facts,
         notes=notes,
-    )
-
-
-def order_settings(config: Config, rows: Rows) -> OrderSettings:
-    """What the order of a run depends on beside the rows."""
-    train = config.train
-    return OrderSettings(
-        content_digest=rows.content_digest,
-        seed=train.seed,
-        batch_size=train.batch_size,
-        step_size=train.processes * train.gradient_accumulation_steps,
-        remainder=config.data.remainder,
     )
 
 
@@ -150,7 +142,12 @@ def _distribute(training: Training) -> Training:
 
 
 def _source(
-    store: Store, rows: Rows, training: Training, order: OrderSettings, rank: int
+    store: Store,
+    rows: Rows,
+    training: Training,
+    order: OrderSettings,
+    encoder: Encoder | None,
+    rank: int,
 ) -> Source:
     from storage.reading import ItemReader
 
@@ -163,6 +160,7 @@ def _source(
             num_timesteps=training.objective.num_timesteps,
             caption_dropout=training.config.caption_dropout,
         ),
+        encoder=encoder,
         rank=rank,
         world=training.world,
     )

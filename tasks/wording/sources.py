@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from itertools import groupby
 from typing import Literal
 
 # Not str.splitlines, which also breaks at form feeds and Unicode separators inside a caption.
@@ -31,11 +32,18 @@ def decode_text(data: bytes) -> str:
 
 
 def split_prompts(text: str, multiline: Literal["lines", "paragraphs", "joined"]) -> list[str]:
-    """The prompts of a text (NFC): each non-blank line is one, or all of them joined by a space."""
+    """The prompts of a text (NFC).
+
+    Each non-blank line is one; or each paragraph, with its lines joined by a space; or the whole
+    text is one.
+    """
     text = unicodedata.normalize("NFC", text.removeprefix("\ufeff"))
     lines = [line.strip() for line in _LINE_END.split(text)]
-    lines = [line for line in lines if line]
-    return [" ".join(lines)] if multiline == "joined" and lines else lines
+    if multiline == "lines":
+        return [line for line in lines if line]
+    paragraphs = [list(group) for filled, group in groupby(lines, key=bool) if filled]
+    joined = [" ".join(paragraph) for paragraph in paragraphs]
+    return [" ".join(joined)] if multiline == "joined" and joined else joined
 
 
 def filename_prompt(stem: str) -> str:

@@ -110,6 +110,11 @@ SHOWN: dict[str, Any] = {
         {"prompt": 0, "encoder": "text_encoder_1"}
         | {"shard": "stages/text/bb/shards/u2.safetensors", "offset": 0, "nbytes": 4}
     ],
+    "split": "train",
+    "augmentation": {},
+    "samples_per_epoch": None,
+    "tiles_per_epoch": None,
+    "mask": None,
 }
 
 

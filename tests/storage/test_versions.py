@@ -6,6 +6,7 @@ import pytest
 from storage.errors import CorruptError, NotFoundError
 from storage.records import DATASET
 from storage.store import Store
+from storage.tables import put_table
 from storage.versions import (
     Version,
     commit_version,
@@ -145,3 +146,12 @@ def test_four_processes_make_one_history(
     assert [version.meta["parent"] for version in versions] == [None, *range(1, 4 * turns)]
     made = {json.dumps(version.meta["extra"], sort_keys=True) for version in versions}
     assert len(made) == 4 * turns
+
+
+def test_a_version_of_an_older_release_lacks_later_columns_and_reads_as_null(store: Store) -> None:
+    version, _ = commit(store, dataset(4))
+    older = read_rows(store, version).drop_columns(["augmentation", "mask_offset"])
+    version.meta["table"] = put_table(store, "datasets/harbour", older)
+    rows = read_rows(store, version, ["row_id", "augmentation", "mask_offset"])
+    assert rows.column_names == ["row_id", "augmentation", "mask_offset"]
+    assert rows["augmentation"].null_count == rows["mask_offset"].null_count == 4

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from storage.quarantine import read_quarantine
 from storage.store import open_store
 from tasks.encode import latents
-from tasks.families import get_family
+from tasks.families import get_family, vae
 from tasks.families.loading import load_component
 from tasks.families.sources import resolve_model
 from tasks.families.vae import encode_latents
@@ -83,7 +83,7 @@ def test_a_non_finite_latent_is_rejected_with_advice(
         return found / 0 if next(calls) == 0 else found
 
     # A float16 VAE that overflows cannot be had on this CPU; its output can.
-    monkeypatch.setattr(latents, "encode_latents", sometimes_infinite)
+    monkeypatch.setattr(vae, "encode_latents", sometimes_infinite)
     result = project.prepare("data.encode_batch_size=1")
     assert result.counts["latents"].rejected == 1
     rejected = read_quarantine(open_store(project.config().store.url), "latents")

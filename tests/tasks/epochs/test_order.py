@@ -1,44 +1,13 @@
 from collections import Counter
+from itertools import islice
 
-import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.order import LIMIT_SECONDS, order_seconds
-from tasks.epochs.order import (
-    EpochOrder,
-    OrderColumns,
-    OrderSettings,
-    epoch_plan,
-    epoch_steps,
-    select_entries,
-    steps_per_epoch,
-)
-
-
-def make_columns(bucket, **columns) -> OrderColumns:
-    count = len(bucket)
-    defaults = {
-        "concept": [0] * count,
-        "repeats": [1.0] * count,
-        "phase": [-1] * count,
-        "num_phases": [1] * count,
-        "group_hash": list(range(count)),
-        "alternative": [0] * count,
-        "num_alternatives": [1] * count,
-    }
-    dtypes = {"repeats": np.float64, "group_hash": np.uint64}
-    arrays = {
-        name: np.array(values, dtype=dtypes.get(name, np.int64))
-        for name, values in ({"bucket": bucket} | defaults | columns).items()
-    }
-    return OrderColumns(**arrays)
-
-
-def make_settings(**changes) -> OrderSettings:
-    facts = {"content_digest": "d", "seed": 1, "batch_size": 2, "step_size": 1}
-    return OrderSettings(**(facts | changes))
-
+from tasks.epochs.order import EpochOrder, epoch_plan, epoch_steps, steps_per_epoch
+from tests.tasks.epochs.example import make_columns, make_settings
 
 shapes = st.fixed_dictionaries(
     {
@@ -116,50 +85,23 @@ def test_the_order_is_the_one_of_version_1():
     assert order.rows.tolist() == GOLDEN
 
 
-def test_repeats_are_copies_and_zero_is_none():
-    columns = make_columns([0] * 4, repeats=[0.0, 1.0, 3.0, 2.0])
-    assert Counter(select_entries(columns, make_settings(), 0).tolist()) == {1: 1, 2: 3, 3: 2}
+TWO = [0, 1] * 4 + [0]
+CHANGING = {
+    "repeats": {"repeats": [0.5] * 9},
+    "samples": {"samples": [4] * 9},
+    "tiles": {"tile_group": [0] * 9, "tile_limit": [4] * 9},
+    "phases": {"phase": TWO, "num_phases": [2] * 9},
+    "resolutions": {"resolution": TWO, "num_resolutions": [2] * 9},
+    "variations": {"variation": TWO, "num_variations": [2] * 9, "group_hash": [0] * 9},
+}
 
 
-def test_a_fraction_is_a_seeded_subset_of_its_size_that_changes_with_the_epoch():
-    columns = make_columns([0] * 20, repeats=[0.5] * 10 + [1.25] * 10, concept=[0] * 10 + [1] * 10)
-    chosen = [set(select_entries(columns, make_settings(), epoch).tolist()) for epoch in range(20)]
-    halves = [frozenset(row for row in rows if row < 10) for rows in chosen]
-    assert {len(half) for half in halves} == {5}
-    assert len(set(halves)) > 10
-    counts = Counter(select_entries(columns, make_settings(), 0).tolist())
-    assert sum(counts[row] for row in range(10, 20)) in (12, 13)
-
-
-def test_one_row_at_half_a_repeat_trains_in_about_half_of_the_epochs():
-    columns = make_columns([0], repeats=[0.5])
-    sizes = [len(select_entries(columns, make_settings(), epoch)) for epoch in range(200)]
-    assert set(sizes) == {0, 1}
-    assert 70 < sum(sizes) < 130
-
-
-def test_each_alternative_is_trained_in_turn():
-    columns = make_columns(
-        [0, 1, 0, 1],
-        group_hash=[4, 4, 7, 7],
-        alternative=[0, 1, 0, 1],
-        num_alternatives=[2, 2, 2, 2],
-    )
-    assert select_entries(columns, make_settings(), 0).tolist() == [0, 3]
-    assert select_entries(columns, make_settings(), 1).tolist() == [1, 2]
-
-
-def test_phases_take_turns_and_no_phase_is_every_epoch():
-    columns = make_columns([0] * 4, phase=[-1, 0, 1, 2], num_phases=[1, 3, 3, 3])
-    chosen = [select_entries(columns, make_settings(), e).tolist() for e in range(4)]
-    assert chosen == [[0, 1], [0, 2], [0, 3], [0, 1]]
-
-
-def test_steps_of_many_epochs_are_those_of_each():
-    columns = make_columns([0] * 5 + [1] * 4, repeats=[0.5] * 9)
-    lengths = epoch_steps(columns, make_settings())
-    for epoch in range(10):
-        assert next(lengths) == epoch_plan(columns, make_settings(), epoch).num_steps
+@pytest.mark.parametrize("columns", CHANGING.values(), ids=CHANGING)
+def test_steps_of_many_epochs_are_those_of_each(columns):
+    columns = make_columns([0] * 5 + [1] * 4, **columns)
+    lengths = [epoch_plan(columns, make_settings(), epoch).num_steps for epoch in range(10)]
+    assert list(islice(epoch_steps(columns, make_settings()), 10)) == lengths
+    assert len(set(lengths)) > 1
 
 
 def test_dropping_can_leave_nothing():
@@ -169,6 +111,7 @@ def test_dropping_can_leave_nothing():
     assert order.num_dropped == {0: 1}
 
 
-def test_a_million_rows_are_ordered_in_time():
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_million_rows_are_ordered_in_time(everything):
     # Twice the promise: other tests share the cores.
-    assert order_seconds() < 2 * LIMIT_SECONDS
+    assert order_seconds(everything=everything) < 2 * LIMIT_SECONDS

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,17 @@ import pytest
 
 from storage.digest import digest_bytes
 from storage.records import HASH_CACHE
-from tasks.files.hashing import hash_files, look_up, stat_table, trusted
-from tasks.files.listing import FileStat, list_files, stat_file
+from tasks.files.hashing import (
+    CHUNK_FILES,
+    IN_MEMORY_BYTES,
+    hash_files,
+    look_up,
+    stat_table,
+    trusted,
+)
+from tasks.files.listing import UNUSABLE, FileStat, list_files, stat_file
+from tasks.imaging.formats import refusal
+from tests.permissions import as_anybody
 
 HOUR_NS = 3600 * 10**9
 
@@ -102,7 +111,7 @@ def test_a_vanished_file_is_a_row_with_a_reason(photo: Path) -> None:
 
 
 def test_a_file_that_changed_since_the_listing_is_a_row_with_a_reason(photo: Path) -> None:
-    stat = replace(stat_file(str(photo)), mtime_ns=1)
+    stat = stat_file(str(photo))._replace(mtime_ns=1)
     assert "changed" in cache_of([stat]).to_pylist()[0]["error"]
 
 
@@ -111,8 +120,8 @@ def test_an_object_is_known_by_its_etag_alone() -> None:
     row = {"kind": "image", "path": remote.path, "size": 6, "mtime_ns": 0, "ctime_ns": 0}
     row |= {"inode": 0, "etag": '"etag"', "hashed_at_ns": 1, "content_id": b"k" * 16}
     cache = pa.Table.from_pylist([row], schema=HASH_CACHE)
-    moved = replace(remote, path="s3://bucket/b.jpg")
-    other = replace(remote, etag='"new"')
+    moved = remote._replace(path="s3://bucket/b.jpg")
+    other = remote._replace(etag='"new"')
     assert found([remote, moved, other], cache) == [b"k" * 16, b"k" * 16, None]
 
 
@@ -121,3 +130,76 @@ def test_objects_without_an_etag_are_never_taken_for_each_other() -> None:
     row |= {"inode": 0, "etag": "", "hashed_at_ns": time.time_ns(), "content_id": b"k" * 16}
     cache = pa.Table.from_pylist([row], schema=HASH_CACHE)
     assert found([FileStat("memory://b", 6, 0, 0, 0, "")], cache) == [None]
+
+
+# --- files that cannot be read -------------------------------------------------------------
+
+
+def test_a_file_that_may_not_be_read_is_told_once_until_it_may(photo: Path) -> None:
+    photo.chmod(0)
+    stat = [stat_file(str(photo))]
+    cache = as_anybody(lambda: cache_of(stat))
+    assert cache["error"].to_pylist() == ["permission to read it is denied"]
+    denied = as_anybody(lambda: look_up(stat_table(stat), trusted(cache)))
+    assert denied["error"].to_pylist() == ["permission to read it is denied"]
+    if os.geteuid() == 0:
+        # Who may read it now, with no change of the file, tries again.
+        assert look_up(stat_table(stat), trusted(cache))["error"].to_pylist() == [None]
+    photo.chmod(0o600)
+    assert found([stat_file(str(photo))], cache) == [None]
+
+
+def test_a_file_that_came_back_as_it_was_is_read(photo: Path) -> None:
+    stat, aside = stat_file(str(photo)), photo.with_name("aside")
+    photo.rename(aside)
+    cache = cache_of([stat])
+    assert "vanished" in cache["error"][0].as_py()
+    assert look_up(stat_table([stat]), trusted(cache))["error"].to_pylist() == [
+        cache["error"][0].as_py()
+    ]
+    aside.rename(photo)
+    assert look_up(stat_table([stat]), trusted(cache))["error"].to_pylist() == [None]
+
+
+@pytest.mark.parametrize("mark", UNUSABLE)
+def test_what_is_no_readable_entry_says_why_and_is_not_tried_again(mark: str) -> None:
+    file = FileStat("/nowhere/a.jpg", 0, 0, 0, 0, mark)
+    cache = cache_of([file], settle=True)
+    assert cache["error"].to_pylist() == [UNUSABLE[mark]]
+    assert look_up(stat_table([file]), trusted(cache))["error"].to_pylist() == [UNUSABLE[mark]]
+
+
+def test_a_format_is_tried_again_when_its_extra_has_been_installed(photo: Path) -> None:
+    stat = [stat_file(str(photo))]
+    told = hash_files(stat, "image", lambda _: {"error": refusal("HEIC")}, threads=1, settle=False)
+    cache = pa.Table.from_pylist(list(told), schema=HASH_CACHE)
+    known = find_spec("pillow_heif") is None
+    assert (look_up(stat_table(stat), trusted(cache))["error"].to_pylist() == [None]) is not known
+
+
+# --- many files, large files ---------------------------------------------------------------
+
+
+def test_a_large_file_is_hashed_in_pieces_and_described_from_a_stream(photo: Path) -> None:
+    data = os.urandom(1 << 20) * (IN_MEMORY_BYTES // (1 << 20)) + b"more"
+    photo.write_bytes(data)
+    kinds: list[str] = []
+
+    def describe(content: object) -> dict[str, int]:
+        kinds.append(type(content).__name__)
+        return {"width": len(content.read(5))}  # type: ignore[attr-defined]
+
+    (row,) = hash_files([stat_file(str(photo))], "image", describe, threads=1, settle=False)
+    assert row["content_id"] == digest_bytes(data)
+    assert row["width"] == 5
+    assert kinds == ["BufferedReader"]
+
+
+def test_every_one_of_many_files_is_hashed(tmp_path: Path) -> None:
+    for number in range(3 * CHUNK_FILES + 1):
+        (tmp_path / f"{number:04}.jpg").write_bytes(str(number).encode())
+    files = list_files(str(tmp_path), recursive=False)
+    rows = list(hash_files(files, "image", lambda _: {}, threads=3, settle=False))
+    assert [row["path"] for row in rows] == [file.path for file in files]
+    expected = [digest_bytes(str(number).encode()) for number in range(len(files))]
+    assert [row["content_id"] for row in rows] == expected

@@ -35,6 +35,12 @@ GUARDED = {
         "VERSION", "tasks/prompts/stage.py", ("tasks/prompts/*.py", "tasks/wording/*.py")
     ),
     "crops": Guarded("VERSION", "tasks/crops/stage.py", ("tasks/crops/*.py",)),
+    "captions": Guarded(
+        "VERSION", "tasks/captions/stage.py", ("tasks/captions/*.py", "tasks/export/record.py")
+    ),
+    "masks": Guarded(
+        "VERSION", "tasks/masks/stage.py", ("tasks/masks/*.py", "tasks/imaging/mask.py")
+    ),
     "text": Guarded(
         "VERSION",
         "tasks/encode/text.py",

@@ -1,9 +1,15 @@
 """Reads a report back as a browser would: elements, attributes and text."""
 
+import base64
+import json
+import re
+import zlib
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from itertools import accumulate
+from typing import Any
 
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "input"}
 
 
 @dataclass
@@ -61,10 +67,70 @@ def read_page(html: str) -> Element:
     return reader.root
 
 
-def rectangles(svg: Element, kinds: str = "kdf") -> list[tuple[int, int, int, int]]:
-    """(left, top, width, height) of the drawn tiles (k kept, d dropped) or full crops (f)."""
+def unpack(html: str) -> list[dict[str, Any]]:
+    """What the page carries of its sources, put together as its script does."""
+    blocks = dict(
+        re.findall(r'<script type="application/octet-stream" id="([^"]+)">([^<]*)<', html)
+    )
+    facts = _value(blocks["facts"])
+    size = facts["partSources"]
+    parts = [_value(blocks[name]) for name in blocks if name.startswith("grids-")]
+    prompts: dict[int, list[Any]] = {}
+    for source, code, kind, origin, samples in zip(*facts["uses"].values(), strict=True):
+        use = (facts["sets"][code], facts["kinds"][kind], origin, samples)
+        prompts.setdefault(source, []).append(use)
+    sources = []
+    for number, path in enumerate(facts["path"]):
+        part, at = parts[number // size], number % size
+        pictures = blocks[f"pictures-{number // size}"].split(" ")
+        sources.append(
+            {
+                "path": path,
+                "concept": facts["concepts"][facts["concept"][number]],
+                **{name: facts[name][number] for name in ("width", "height", "marks", "samples")},
+                **{name: facts[name][number] for name in ("kept", "dropped", "hidden")},
+                "notes": facts["notes"].get(str(number), []),
+                "without": facts["without"].get(str(number), []),
+                "prompts": prompts.get(number, []),
+                "picture": base64.b64decode(pictures[at]),
+                "grids": None if part is None else _grids(part, at, facts),
+            }
+        )
+    return sources
+
+
+def _value(text: str) -> Any:
+    return json.loads(zlib.decompress(base64.b64decode(text))) if text else None
+
+
+def _grids(part: dict[str, Any], at: int, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    firsts = part.setdefault("firsts", [0, *accumulate(part["variations"])])
     return [
-        tuple(int(rect.attributes[name]) for name in ("x", "y", "width", "height"))  # type: ignore[misc]
-        for rect in svg.all("rect")
-        if rect.attributes.get("class") in tuple(kinds)
+        {
+            "kind": facts["kinds"][part["kind"][grid]],
+            "scale": facts["scales"][part["scale"][grid]],
+            "phase": part["phase"][grid],
+            "canvas": (part["canvas_width"][grid], part["canvas_height"][grid]),
+            "size": (part["width"][grid], part["height"][grid]),
+            "tiles": [
+                {
+                    "place": (part["left"][tile], part["top"][tile]),
+                    "reason": _named(part["reasons"], part["reason"][tile]),
+                    "std": part["std"][tile] / 10_000,
+                    "edge": part["edge"][tile] / 10_000,
+                    "own": _named(facts["sets"], part["prompts"][tile]),
+                    "variations": part["variations"][tile],
+                    "values": [
+                        _named(part["texts"], value)
+                        for value in part.get("values", [])[firsts[tile] : firsts[tile + 1]]
+                    ],
+                }
+                for tile in range(part["tiles"][grid], part["tiles"][grid + 1])
+            ],
+        }
+        for grid in range(part["grids"][at], part["grids"][at + 1])
     ]
+
+
+def _named(names: list[Any], place: int) -> Any:
+    return None if place < 0 else names[place]

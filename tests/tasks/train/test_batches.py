@@ -4,14 +4,13 @@ import time
 from contextlib import closing
 from itertools import islice
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from storage.reading import ItemReader
 from storage.store import Store
-from tasks.epochs.order import OrderSettings
+from tasks.epochs.entries import OrderSettings
 from tasks.train.batches import Draws, Source, read_ahead, step_batches
 from tasks.train.rows import _sizes, load_rows
 from tests.tasks.train.synthetic import make_dataset
@@ -131,22 +130,6 @@ def test_an_empty_epoch_now_and_then_is_skipped(local_store):
     epochs = [step.epoch for step in take(make_source(local_store, version), 20)]
     assert epochs == sorted(set(epochs))
     assert 25 < epochs[-1] < 60
-
-
-def test_alternatives_are_counted_within_a_source_kind_and_scale(local_store):
-    sources = [b"a" * 16] * 3 + [b"b" * 16] * 2 + [b"c" * 16] + [b"a" * 16] * 2
-    version = make_dataset(
-        local_store,
-        source_id=sources,
-        resolution_index=[0, 1, 2, 0, 2, 1, 0, 1],
-        kind=["full"] * 6 + ["detail"] * 2,
-        path=[str(number) for number in range(8)],
-    )
-    rows = load_rows(local_store, version)
-    place = [int(path) for path in rows.names["path"].to_pylist()]
-    back = np.argsort(place)
-    assert rows.order.alternative[back].tolist() == [0, 1, 2, 0, 1, 0, 0, 1]
-    assert rows.order.num_alternatives[back].tolist() == [3, 3, 3, 2, 2, 1, 2, 2]
 
 
 def test_reading_ahead_is_bounded_ordered_and_ends_its_threads():

@@ -6,34 +6,16 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from tasks.train.backup import list_backups, newest_backup, read_facts
 from tasks.train.events import EventReader, loss_history, read_status
+from tests.tasks.train.comparing import assert_equal_backups
 from tests.tasks.train.synthetic import make_dataset
 
 
 def events(spec, name=None):
     found = EventReader(spec.workspace / "events.jsonl").read()
     return [event for event in found if name in (None, event["event"])]
-
-
-def assert_equal_backups(first: Path, second: Path) -> None:
-    files = read_facts(first)["files"]
-    assert files.keys() == read_facts(second)["files"].keys()
-    for name in files:
-        if name.endswith(".safetensors"):
-            left, right = load_file(first / name), load_file(second / name)
-            assert left.keys() == right.keys()
-            assert all(torch.equal(left[key], right[key]) for key in left), name
-        else:
-            assert (first / name).read_bytes() == (second / name).read_bytes()
-    ignored = ("files",)
-    left, right = read_facts(first), read_facts(second)
-    assert {k: v for k, v in left.items() if k not in ignored} == {
-        k: v for k, v in right.items() if k not in ignored
-    }
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def test_joined_lines_are_one_prompt() -> None:
     assert split_prompts("a harbour\n\nat dawn\n", "joined") == ["a harbour at dawn"]
 
 
-@pytest.mark.parametrize("mode", ["lines", "joined"])
+@pytest.mark.parametrize("mode", ["lines", "paragraphs", "joined"])
 def test_blank_text_has_no_prompt(mode: str) -> None:
     for text in ("", "\n \r\n\t", BOM):
         assert split_prompts(text, mode) == []  # type: ignore[arg-type]
@@ -53,3 +53,9 @@ def test_a_byte_order_mark_is_no_text() -> None:
 def test_other_encodings_are_named_by_position(data: bytes, place: str) -> None:
     with pytest.raises(ValueError, match=f"not UTF-8 text: {place}; save the file"):
         decode_text(data)
+
+
+def test_paragraphs_are_prompts_with_their_lines_joined() -> None:
+    text = "\n a harbour\nat dawn \r\n \t\r\n\r\ntwo boats\n"
+    assert split_prompts(text, "paragraphs") == ["a harbour at dawn", "two boats"]
+    assert split_prompts(text, "joined") == ["a harbour at dawn two boats"]

@@ -1,0 +1,61 @@
+"""`tilewright report`: where the report of a dataset version is; made when there is none."""
+
+import sys
+import tempfile
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from flows.command_outcome import say
+from flows.dataset_rows import find_version
+from storage.store import Store
+from storage.versions import Version
+from tasks.config.loading import load_config
+from tasks.pipeline.report import current_report, report_path, rewrite_report
+
+
+def find_report(config_or_store: str, dataset: str | None, *, open_it: bool) -> dict[str, Any]:
+    """The summary of the command; the report is made, if need be, from the store alone.
+
+    Args:
+        config_or_store: a TOML file, whose training the epochs are then told for, or the place of
+            a store.
+        dataset: `name` or `name@number`; default: the config's dataset, or the store's only one.
+        open_it: show the report in a browser.
+
+    Raises:
+        ConfigError: there is no such store, dataset or version.
+    """
+    store, version = find_version(config_or_store, dataset)
+    uri = current_report(store, version)
+    made = uri is None
+    if uri is None:
+        say(f"making the report of {version.name}@{version.number}")
+        is_config = config_or_store.endswith(".toml")
+        config = load_config(config_or_store, checks=False) if is_config else None
+        uri = rewrite_report(store, version, config)
+    if open_it:
+        _open(local_copy(store, version))
+    return {"report": uri, "made": made, "dataset": version.summary()}
+
+
+def show_report(summary: dict[str, Any]) -> None:
+    """The address alone, for other commands to read."""
+    sys.stdout.write(f"{summary['report']}\n")
+    sys.stdout.flush()
+
+
+def local_copy(store: Store, version: Version) -> Path:
+    """The report as a file of this machine; that of a remote store is copied to a new folder."""
+    here = store.local_path(report_path(version))
+    if here is not None:
+        return here
+    folder = Path(tempfile.mkdtemp(prefix="tilewright-report-"))
+    copy = folder / f"{version.name}-{version.number}.html"
+    copy.write_bytes(store.read_bytes(report_path(version)))
+    return copy
+
+
+def _open(page: Path) -> None:
+    if not webbrowser.open(page.resolve().as_uri()):
+        say(f"no browser could be started; open this file in one: {page}")

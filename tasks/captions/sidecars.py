@@ -1,0 +1,118 @@
+"""Sidecars: what the text files beside exported tiles say that people wrote into them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from storage.records import CAPTIONS
+from tasks.config.concepts import Concept
+from tasks.config.models import Config
+from tasks.export.names import sidecar_name, tile_name
+from tasks.export.record import Entry, listed, read_record, read_sidecar, text_digest
+from tasks.export.tiles import save_folder, saving_concepts, tile_rows, tile_texts
+from tasks.stage import Tables, first_of_each
+from tasks.wording.resolve import resolve_prompts
+from tasks.wording.sources import split_prompts
+
+Verdict = Literal["edited", "withdrawn", "unreadable"]
+_GEOMETRY = ("path", "view_id", "kind", "scale", "left", "top", "width", "height")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person did to the sidecar of a tile."""
+
+    verdict: Verdict
+    path: str
+    """Of the sidecar."""
+    prompts: tuple[str, ...] = ()
+    """What an edited one says; none is the empty prompt."""
+    reason: str = ""
+    """Why it could not be read."""
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The kept tiles of a concept, and the texts that their sidecars would hold without edits."""
+
+    concept: Concept
+    rows: pa.Table
+    upstream: Tables
+    config: Config
+
+    @cached_property
+    def texts(self) -> dict[bytes, str]:
+        """Made only when a sidecar is there that the record does not know."""
+        manifests = {"prompts": self.upstream["prompts"], "captions": CAPTIONS.empty_table()}
+        return tile_texts(
+            resolve_prompts(self.rows, manifests, self.config), self.concept.multiline
+        )
+
+
+def read_sidecars(
+    config: Config, samples: pa.Table, upstream: Tables, known: Mapping[bytes, object]
+) -> dict[bytes, Said]:
+    """What the sidecars of kept tiles say, by view_id; untouched ones say nothing.
+
+    Where two concepts write the same tile, an edit counts more than a withdrawal, and the first
+    concept's more than the second's.
+
+    Args:
+        config: which concepts write tiles, and where.
+        samples: the kept samples.
+        upstream: manifests of prompts and crops.
+        known: the view_ids of which the store has an edit.
+    """
+    found: dict[bytes, Said] = {}
+    for concept in saving_concepts(config):
+        rows = tile_rows(samples, concept.name)
+        for view, said in _of_concept(_Tiles(concept, rows, upstream, config), known):
+            if view not in found or (said.verdict, found[view].verdict) == ("edited", "withdrawn"):
+                found[view] = said
+    return found
+
+
+def _of_concept(tiles: _Tiles, known: Mapping[bytes, object]) -> Iterator[tuple[bytes, Said]]:
+    folder = save_folder(tiles.concept)
+    there = listed(folder)
+    if not there:
+        return
+    record = read_record(folder)
+    columns = first_of_each(tiles.rows, "view_id").select(_GEOMETRY).to_pydict().values()
+    for path, view, kind, scale, *rect in zip(*columns, strict=True):
+        name = tile_name(path, view, kind, scale, (rect[0], rect[1], rect[2], rect[3]))
+        if sidecar_name(name) in there:
+            said = _said(folder, name, view, record.get(name), tiles, view in known)
+            if said is not None:
+                yield view, said
+
+
+def _said(
+    folder: Path, name: str, view: bytes, entry: Entry | None, tiles: _Tiles, in_store: bool
+) -> Said | None:
+    """What one sidecar says, or None where nobody changed it since the last run.
+
+    An edit is any text that is neither ours nor what would be written without an edit. One that the
+    last run saw and that has since been set back to such a text is withdrawn.
+    """
+    path = str(folder / sidecar_name(name))
+    try:
+        text = read_sidecar(folder, name)
+    except ValueError as error:
+        return Said("unreadable", path, reason=str(error))
+    if text is None:
+        return None
+    found, entry = text_digest(text), entry or Entry(view.hex())
+    if found == entry.edit:
+        untouched = found in entry.written and in_store
+    elif found in entry.written or found == text_digest(tiles.texts[view]):
+        return Said("withdrawn", path) if entry.edit else None
+    else:
+        untouched = False
+    if untouched:
+        return None
+    return Said("edited", path, tuple(split_prompts(text, tiles.concept.multiline)))

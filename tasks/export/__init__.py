@@ -1,0 +1,1 @@
+"""Export: kept tiles as picture files, each with its prompts beside it."""

@@ -1,0 +1,1 @@
+"""Thumbnails: one small JPEG per source, kept in the store for reports."""
