@@ -75,8 +75,7 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_text_is_named_in_letters_that_can_be_shown(tmp_path: Path) -> None:
-    with open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", "wb") as file:
-        file.write(b"x")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"x")
     (found,) = list_files(str(tmp_path), recursive=False)
     assert found.path == str(tmp_path) + "/caf\\udce9.jpg"
     assert found.etag == "!name"
