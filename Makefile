@@ -10,7 +10,7 @@ FIND_LINKS = $${PIP_FIND_LINKS:-$$($(PYTHON) -m pip config get global.find-links
 export PYTHONDONTWRITEBYTECODE :=
 TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
 
-BENCHMARKS := planning order loader training_loop latents unchanged
+BENCHMARKS := planning order loader training_loop latents unchanged scan tiler tiling_memory
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow check format lock bench clean

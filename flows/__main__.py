@@ -96,7 +96,9 @@ def train(
     """Train on a prepared dataset version."""
 
     def work(log: Path) -> dict[str, Any]:
-        checked = preconditions.usable_config(config, settings, create_store=False, download=True)
+        checked = preconditions.usable_config(
+            config, settings, create_store=False, download=True, images=False
+        )
         version = preconditions.require_dataset(checked, dataset)
         preconditions.require_trainable(checked)
         preconditions.require_run(checked, version, resume)
@@ -176,7 +178,7 @@ def show(
         from flows import dataset_rows
 
         store, version = dataset_rows.find_version(config_or_store, dataset)
-        for row in dataset_rows.sample_rows(store, version):
+        for row in dataset_rows.sample_rows(store, version, by_photo=not jsonl):
             told = json.dumps(dataset_rows.as_json(row), ensure_ascii=False)
             sys.stdout.write((told if jsonl else dataset_rows.as_line(row)) + "\n")
         sys.stdout.flush()

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flows.command_outcome import refuse
 from storage.errors import NotFoundError, StorageError
@@ -14,6 +14,14 @@ from tasks.config.loading import load_config
 
 REFERENCE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(@(?P<number>[0-9]+))?")
 ROWS_AT_A_TIME = 1000
+BY_PHOTO: list[tuple[str, Literal["ascending", "descending"]]] = [
+    ("path", "ascending"),
+    ("concept", "ascending"),
+    ("kind", "descending"),
+    *((key, "ascending") for key in ("scale", "bucket_width", "bucket_height")),
+    *((key, "ascending") for key in ("phase", "top", "left", "variation")),
+]
+"""The order for people: photo by photo, the full image first."""
 
 
 def find_version(config_or_store: str, dataset: str | None) -> tuple[Store, Version]:
@@ -83,9 +91,14 @@ def _only_dataset(store: Store) -> str:
     return names[0]
 
 
-def sample_rows(store: Store, version: Version) -> Iterator[dict[str, Any]]:
-    """The rows of a version, read a thousand at a time."""
-    for batch in read_rows(store, version).to_batches(max_chunksize=ROWS_AT_A_TIME):
+def sample_rows(
+    store: Store, version: Version, *, by_photo: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The rows of a version, a thousand at a time; `by_photo` puts those of a photo together."""
+    table = read_rows(store, version)
+    for batch in (table.sort_by(BY_PHOTO) if by_photo else table).to_batches(
+        max_chunksize=ROWS_AT_A_TIME
+    ):
         yield from batch.to_pylist()
 
 
@@ -122,9 +135,10 @@ def as_line(row: dict[str, Any]) -> str:
     """One manifest row for people: the sample, where its prompt comes from, and the prompt."""
     sample = [row["kind"]]
     if row["kind"] != "full":
-        sample += [f"x{_short(row['scale']):g}", f"{row['left']},{row['top']}"]
+        sample += [f"x{_short(row['scale']):g}", f"at {row['left']},{row['top']}"]
+    sample.append(f"{row['bucket_width']}x{row['bucket_height']}")
     if row["phase"] is not None:
-        sample.append(f"epoch {row['phase']} of {row['num_phases']}")
+        sample.append(f"grid {row['phase'] + 1} of {row['num_phases']}")
     if row["variation"]:
         sample.append(f"variation {row['variation']}")
     if row["split"] != "train":

@@ -18,14 +18,14 @@ def epoch_lines(epochs: dict[str, Any]) -> list[str]:
     """Steps, shares, and what is dropped, repeated or never seen."""
     lines = [_steps(epochs), _shares(epochs)]
     looked = epochs["epochs"]
-    for key, told in (("dropped", "dropped"), ("repeated", "repeated")):
+    for fate in ("dropped", "repeated"):
         counts: Counter[str] = Counter()
         for epoch in looked:
-            counts.update(epoch[key])
+            counts.update(epoch[fate])
         if counts:
             why = "incomplete batches and steps"
             each = f"{_number(counts.total() / len(looked))} per epoch"
-            lines.append(f"{told:<12}{each}, {why}: {_buckets(counts, len(looked))}")
+            lines.append(f"{fate:<12}{each}, {why}: {_buckets(counts, len(looked))}")
     for reason, why in UNSEEN.items():
         unseen = Counter(
             {u["bucket"]: u["rows"] for u in epochs["unseen"] if u["reason"] == reason}
@@ -39,8 +39,8 @@ def export_lines(exported: dict[str, Any], *, planned: bool) -> list[str]:
     """Where the tiles are and how many were written, or would be."""
     verb = "to write" if planned else "written"
     counts = f"{exported['tiles']:,}: {verb} {exported['written']:,} pictures and "
-    counts += f"{exported['sidecars']:,} texts, {exported['edited']:,} texts are edited"
-    lines = [f"{'tiles':<12}{counts}; in {', '.join(exported['folders'])}"]
+    counts += f"{exported['sidecars']:,} texts; with a text of yours: {exported['edited']:,}"
+    lines = [f"{'tiles':<12}{counts}; folder: {', '.join(exported['folders'])}"]
     return lines + [f"{'not cut':<12}{path}: it changed meanwhile" for path in exported["skipped"]]
 
 

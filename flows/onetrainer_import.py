@@ -11,10 +11,10 @@ from tasks.onetrainer.importing import import_file
 from tasks.onetrainer.rows import Kind
 
 NOT_MAPPED: dict[Kind, str] = {
-    "not yet": "come with a later version",
-    "different": "work in another way here",
-    "not needed": "are not needed here",
-    "unknown": "are not known to the import",
+    "not yet": "for a later version",
+    "different": "done in another way here",
+    "not needed": "not needed here",
+    "unknown": "not known to the import",
 }
 
 

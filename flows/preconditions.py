@@ -3,15 +3,22 @@
 from typing import TYPE_CHECKING
 
 from flows.command_outcome import refuse
+from tasks.config.concepts import Concept
 from tasks.config.loading import load_config
 from tasks.config.models import Config
+from tasks.config.problems import ConfigError, Problem
 
 if TYPE_CHECKING:
     from storage.versions import Version
 
 
 def usable_config(
-    config: str, settings: list[str] | None, *, create_store: bool, download: bool
+    config: str,
+    settings: list[str] | None,
+    *,
+    create_store: bool,
+    download: bool,
+    images: bool = True,
 ) -> Config:
     """The config, once it, its store and its base model are known to be usable.
 
@@ -20,8 +27,11 @@ def usable_config(
         settings: `a.b=c` overrides.
         create_store: make the store if it is not there yet.
         download: fetch a base model named by its hub name if it is not there yet.
+        images: the concepts' folders must hold some; what is prepared already needs none.
     """
     checked = load_config(config, settings or ())
+    if images:
+        require_images(checked)
     from flows.dataset_rows import check_store
     from tasks.families import get_family
     from tasks.families.sources import resolve_model
@@ -34,6 +44,30 @@ def usable_config(
     except (ValueError, OSError) as error:
         refuse("model.base", str(error), model.base)
     return checked
+
+
+def require_images(config: Config) -> None:
+    """Whether every enabled concept's folder holds an image; remote folders are not looked at."""
+    problems = [
+        Problem(f"concepts.{number}.path", message, concept.path)
+        for number, concept in enumerate(config.concepts)
+        if concept.enabled and (message := _no_image(concept))
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _no_image(concept: Concept) -> str | None:
+    """Why a concept's folder gives nothing, or None."""
+    from tasks.files.listing import has_image, is_local
+
+    if not is_local(concept.path) or has_image(
+        concept.path, recursive=concept.include_subdirectories
+    ):
+        return None
+    if has_image(concept.path, recursive=True):
+        return "holds no image, but its subfolders do: set include_subdirectories = true"
+    return "holds no image"
 
 
 def require_dataset(config: Config, dataset: str | None) -> "Version":

@@ -26,10 +26,10 @@ def show_stages(summary: dict[str, Any]) -> None:
     show_rejects(summary.get("rejects", []))
     if missing := summary.get("missing_captions"):
         say(f"photos without a caption, trained on the empty prompt: {missing:,}")
-    show_dataset(summary["dataset"])
-    # The summary of a whole run has the number of trained epochs here.
-    if isinstance(epochs := summary.get("epochs"), dict):
-        for line in epoch_lines(epochs):
+    outlook = summary.get("outlook")
+    show_dataset(summary["dataset"], at_most=bool(outlook and outlook.get("at_most")))
+    if outlook:
+        for line in epoch_lines(outlook):
             say(line)
     if exported := summary.get("export"):
         for line in export_lines(exported, planned="estimate" in summary):
@@ -48,11 +48,11 @@ def stage_table(stages: dict[str, Any]) -> Table:
     for name, stage in stages.items():
         if name == "captions" and not (stage["wanted"] or stage["rejected"]):
             continue
-        about = "" if stage.get("exact", True) else "at most"
+        about = "" if stage.get("exact", True) else "at most: "
         cells = [f"{stage.get(key, 0):,}" for key in COUNTS]
         if is_plan:
             cells += _estimate_cells(stage)
-        table.add_row(name, *cells, ", ".join(filter(None, [about, reasons(stage)])))
+        table.add_row(name, *cells, about + reasons(stage))
     return table
 
 
@@ -91,10 +91,11 @@ def reasons(stage: dict[str, Any]) -> str:
     return "; ".join([*told, f"{more} more reasons"] if more > 0 else told)
 
 
-def show_dataset(dataset: dict[str, Any]) -> None:
-    """Name, version, size and place of a dataset."""
+def show_dataset(dataset: dict[str, Any], *, at_most: bool = False) -> None:
+    """Name, version, size and place of a dataset; in a plan some tiles may still be dropped."""
     version = f"@{dataset['version']}" if dataset.get("version") else " (no version yet)"
-    samples = f", {dataset['num_samples']:,} samples" if dataset.get("num_samples") else ""
+    about = "at most " if at_most else ""
+    samples = f", {about}{dataset['num_samples']:,} samples" if dataset.get("num_samples") else ""
     where = f", {dataset['uri']}" if dataset.get("uri") else ""
     say(f"dataset {dataset['name']}{version}{samples}{where}")
 
@@ -105,6 +106,8 @@ def show_training(summary: dict[str, Any]) -> None:
         show_stages(summary)
     resumed = f", resumed from {summary['resumed_from']}" if summary.get("resumed_from") else ""
     say(f"run {summary['run_id']}: {summary['steps']:,} steps, {summary['epochs']} epochs{resumed}")
+    if summary.get("reused"):
+        say("this run was finished already: nothing was trained")
     if losses := summary.get("losses"):
         say(f"loss {losses[0]:.4g} -> {losses[-1]:.4g}")
     for kind in ("outputs", "samples", "backups"):

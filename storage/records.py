@@ -21,7 +21,7 @@ LOCATION = ("shard", "offset", "nbytes", "layout", "xxh3")
 
 HASH_CACHE = pa.schema(
     [
-        ("kind", pa.string()),  # image | text | weights
+        ("kind", pa.string()),  # image | text | mask | weights
         ("path", pa.string()),
         ("size", pa.int64()),
         ("mtime_ns", pa.int64()),  # 0 where an etag stands

@@ -1,4 +1,4 @@
-"""Stage: the one contract that scan, prompts, crops, text and latents obey.
+"""Stage: the one contract that scan, prompts, crops, captions, masks, text and latents obey.
 
 wanted   -> every item the configuration asks for, with its key
 check    -> which of them the store lacks (and why), which are known to be bad
@@ -24,6 +24,9 @@ from storage.hashcache import read_hash_cache
 from storage.naming import now_iso
 from storage.quarantine import quarantine, read_quarantine
 from storage.store import Store, open_store
+from tasks.arrow import as_array as as_array
+from tasks.arrow import count_in, count_true, first_of_each
+from tasks.arrow import with_columns as with_columns
 from tasks.config.models import Config
 
 Tables = Mapping[str, pa.Table]
@@ -98,7 +101,7 @@ class Context:
         return ref["stage_id"], tables.get_table(self.store, ref["manifest"], ["key", "logical"])
 
     def hash_cache(self, kind: str) -> pa.Table:
-        """What is known of files of one kind (image, text, weights) by their stat."""
+        """What is known of files of one kind (image, text, mask, weights) by their stat."""
         cache = read_hash_cache(self.store)
         return cache.filter(pc.equal(cache["kind"], kind))
 
@@ -133,7 +136,8 @@ class Wanted:
     stage_id: str
     table: pa.Table
     """At least `key`, `logical` (what the item is for, whatever its content) and `group` (items
-    worked on together, adjacent)."""
+    worked on together, adjacent). `certain`, if there is one, is false where planning cannot know
+    whether the item will be wanted."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """stage_id to everything that made it; written to stage.json."""
 
@@ -203,7 +207,8 @@ def compare(
     """Splits the wanted items into reused, new, changed and bad ones, and counts removed ones.
 
     A missing item whose `logical` name was in the last version is changed, else it is new.
-    `missing` keeps the order of the table, so that the items of a group stay together.
+    `missing` keeps the order of the table, so that the items of a group stay together. The counts
+    are exact when all of them are certain.
 
     Args:
         context: the run.
@@ -223,21 +228,28 @@ def compare(
     if previous is not None and previous[0] != wanted.stage_id:
         changed_reason = "version, weights or data type of the stage changed"
     changed = 0 if previous is None else count_in(missing["logical"], previous[1]["logical"])
-    reasons = {"new": missing.num_rows - changed, changed_reason: changed}
+    new = missing.num_rows - changed
+    reasons = {"new": new, changed_reason: changed}
     if context.refreshes(stage):
         reasons = {REFRESHED: missing.num_rows}
     counts = StageCounts(
         wanted=good.num_rows,
         reused=good.num_rows - missing.num_rows,
         computed=missing.num_rows,
-        new=missing.num_rows - changed,
+        new=new,
         changed=changed,
         removed=0 if previous is None else num_removed(previous[1], wanted.table),
         rejected=count_true(is_bad),
+        exact=_all_certain(missing),
         reasons={reason: n for reason, n in reasons.items() if n},
     )
     reasoned = with_columns(unique, reason=bad["reason"].take(as_array(at)), made=made)
     return Checked(wanted, missing, reasoned.filter(is_bad), counts)
+
+
+def _all_certain(missing: pa.Table) -> bool:
+    known = "certain" in missing.column_names
+    return not known or bool(pc.all(missing["certain"], min_count=0).as_py())
 
 
 def num_removed(old: pa.Table, wanted: pa.Table) -> int:
@@ -246,38 +258,6 @@ def num_removed(old: pa.Table, wanted: pa.Table) -> int:
     if old["key"].type == wanted["key"].type:
         gone = pc.and_(gone, pc.invert(pc.is_in(old["key"], as_array(wanted["key"]))))
     return len(pc.unique(old["logical"].filter(gone)))
-
-
-def count_in(values: pa.ChunkedArray, others: pa.ChunkedArray) -> int:
-    """How many of `values` occur in `others`."""
-    return count_true(pc.is_in(values, as_array(others)))
-
-
-def count_true(values: pa.Array | pa.ChunkedArray) -> int:
-    """How many values are true; null is not."""
-    return pc.sum(values).as_py() or 0
-
-
-def as_array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One contiguous array, as `pc.is_in` wants its value set."""
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-
-
-def with_columns(table: pa.Table, **columns: Any) -> pa.Table:
-    """`table` with columns replaced or added."""
-    for name, values in columns.items():
-        table = table.drop_columns([name] if name in table.column_names else [])
-        table = table.append_column(name, values)
-    return table
-
-
-def first_of_each(table: pa.Table, column: str) -> pa.Table:
-    """The first row of every distinct value of `column`, in the order of the table."""
-    if pc.count_distinct(table[column]).as_py() == table.num_rows:
-        return table
-    rows = pa.table({"value": table[column], "row": pa.array(range(table.num_rows), pa.int64())})
-    firsts = rows.group_by("value").aggregate([("row", "min")])["row_min"]
-    return table.take(firsts.take(pc.sort_indices(firsts)))
 
 
 def partition(missing: pa.Table, partition_items: int) -> pa.Table:

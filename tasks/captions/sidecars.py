@@ -9,12 +9,13 @@ from typing import Literal
 import pyarrow as pa
 
 from storage.records import CAPTIONS
+from tasks.arrow import first_of_each
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
 from tasks.export.names import sidecar_name, tile_name
 from tasks.export.record import Entry, listed, read_record, read_sidecar, text_digest
 from tasks.export.tiles import save_folder, saving_concepts, tile_rows, tile_texts
-from tasks.stage import Tables, first_of_each
+from tasks.stage import Tables
 from tasks.wording.resolve import resolve_prompts
 from tasks.wording.sources import split_prompts
 

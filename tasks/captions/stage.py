@@ -7,7 +7,7 @@ set back to what it would be without.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -17,23 +17,16 @@ from storage.digest import digest, digest_json, hexkey
 from storage.naming import now_iso
 from storage.records import CAPTIONS, K
 from storage.shards import RecordWriter
+from tasks.arrow import as_array, with_columns
 from tasks.captions.sidecars import Said, read_sidecars
 from tasks.export.tiles import saving_concepts
 from tasks.imaging.samples import kept_samples
-from tasks.stage import (
-    Checked,
-    Context,
-    Report,
-    Stage,
-    Tables,
-    Wanted,
-    as_array,
-    compare,
-    with_columns,
-)
+from tasks.stage import Checked, Context, Report, Stage, Tables, Wanted, compare
+from tasks.wording.resolve import EDITED
 
 VERSION = 1
-EDITED, WITHDRAWN = "edited", "withdrawn"
+WITHDRAWN = "withdrawn"
+"""Origin of an item that takes an edit back."""
 COLUMNS = pa.schema(
     [
         ("key", K),
@@ -73,7 +66,7 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
 
 def check(context: Context, wanted: Wanted) -> Checked:
     """Edits read before are not read again; a sidecar that cannot be read is bad each time."""
-    checked = compare(
+    return compare(
         context,
         "captions",
         wanted,
@@ -81,8 +74,6 @@ def check(context: Context, wanted: Wanted) -> Checked:
         bad=wanted.table.filter(pc.is_valid(wanted.table["reason"])).select(["key", "reason"]),
         changed_reason="the sidecar was edited",
     )
-    exact = bool(pc.all(checked.missing["certain"], min_count=0).as_py())
-    return replace(checked, counts=replace(checked.counts, exact=exact))
 
 
 def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) -> None:

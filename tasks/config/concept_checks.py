@@ -84,11 +84,10 @@ def _amount(concept: Concept, place: Place, problem: Report) -> Iterator[Problem
 
 def _samples(concept: Concept, place: Place, problem: Report) -> Iterator[Problem]:
     crops = concept.image.detail_crops
-    if not crops.enabled or crops.include_full_images or crops.include_context_tiles:
-        return
-    if not crops.scales:
-        message = "leaves no samples: give scales, include_context_tiles or include_full_images"
-        yield problem((*place, "image", "detail_crops", "scales"), message)
+    if crops.enabled and not crops.scales and not crops.include_context_tiles:
+        tables: Place = (*place, "image", "detail_crops")
+        message = "gives no tiles: name a scale, set include_context_tiles or enabled = false"
+        yield problem((*tables, "scales"), message, schema.dotted((*tables, "enabled")))
 
 
 def _save_directories(enabled: Enabled, problem: Report) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from tasks.config.section import Section
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Multiline = Literal["lines", "paragraphs", "joined"]
 
 
 class TextConfig(Section):
@@ -168,7 +169,7 @@ class Concept(Section):
     a line of `prompt_path`; `jsonl`: the `text` of the line with its `file_name`."""
     prompt_path: str | None = None
     """The file of `text_file` or `jsonl`; default of `jsonl`: metadata.jsonl in the folder."""
-    multiline: Literal["lines", "paragraphs", "joined"] = "lines"
+    multiline: Multiline = "lines"
     """What a prompt is: each non-empty line of a sidecar; each paragraph (blank lines between), its
     lines joined; or all lines joined."""
     image_variations: int = Field(default=1, ge=1, le=1000)

@@ -113,6 +113,12 @@ def _words(error: Any, place: Place, data: Mapping[str, Any]) -> tuple[str, str 
             message = _choice(place, data, got)
         case "string_type" if not isinstance(got, Mapping | list):
             message = f'must be text; write it in quotes: "{got}"'
+        case "int_type" | "int_parsing" | "int_from_float":
+            message = "must be a whole number"
+        case "float_type" | "float_parsing":
+            message = "must be a number"
+        case "bool_type" | "bool_parsing":
+            message = "must be true or false"
         case "tuple_type":
             message = f"must be a list; write [{as_toml(got)}]"
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -8,13 +8,12 @@ import pyarrow.compute as pc
 
 from storage.digest import digest
 from storage.records import DATASET, LOCATION, K
+from tasks.arrow import as_array, first_of_each, with_columns
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
 from tasks.imaging.samples import kept_samples
-from tasks.stage import Tables, as_array, first_of_each, with_columns
-from tasks.wording.resolve import resolve_prompts
-
-UNCONDITIONAL = ""
+from tasks.stage import Tables
+from tasks.wording.resolve import UNCONDITIONAL, resolve_prompts
 
 
 def assemble(config: Config, stage_ids: dict[str, str], manifests: Tables) -> pa.Table:

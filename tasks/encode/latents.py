@@ -1,7 +1,6 @@
 """Latents: the VAE's mean of every kept sample, stored unscaled; none without latent caching."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 from storage.digest import digest_json, hexkey
 from storage.records import LOCATION
 from storage.shards import ShardWriter
+from tasks.arrow import with_matches
 from tasks.config.models import DataConfig
 from tasks.encode.devices import batch_size, encode_device, num_encoders, torch_dtype
 from tasks.encode.weights import model_source, weights_digest
@@ -24,18 +24,7 @@ from tasks.imaging.decode import ImageError
 from tasks.imaging.jobs import SampleJob, sample_jobs
 from tasks.imaging.sample_pixels import cut_samples
 from tasks.imaging.samples import kept_samples
-from tasks.stage import (
-    Checked,
-    Context,
-    Rejection,
-    Report,
-    Stage,
-    Tables,
-    Wanted,
-    as_array,
-    compare,
-    with_columns,
-)
+from tasks.stage import Checked, Context, Rejection, Report, Stage, Tables, Wanted, compare
 
 if TYPE_CHECKING:
     import torch
@@ -63,16 +52,14 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
 
 def check(context: Context, wanted: Wanted) -> Checked:
     """Samples encoded before, under whatever name or concept, are not encoded again."""
-    checked = compare(
+    return compare(
         context,
         "latents",
         wanted,
         committed=context.committed("latents", wanted.stage_id, ["key"]),
         bad=context.rejected("latents", wanted.stage_id),
-        changed_reason="the source or its geometry changed",
+        changed_reason="the source, its geometry or its augmentation changed",
     )
-    exact = bool(pc.all(checked.missing["certain"], min_count=0).as_py())
-    return replace(checked, counts=replace(checked.counts, exact=exact))
 
 
 def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) -> None:
@@ -111,9 +98,7 @@ def manifest(context: Context, checked: Checked) -> pa.Table:
     """The kept samples with where their latents are; `key` is the sample_id."""
     table = checked.wanted.table
     items = context.committed("latents", checked.wanted.stage_id)
-    at = as_array(pc.index_in(table["key"], as_array(items["key"])))
-    location = {f"latent_{name}": items[name].take(at) for name in LOCATION}
-    table = with_columns(table, **location)
+    table = with_matches(table, items, {f"latent_{name}": name for name in LOCATION})
     return table if context.dry_run else table.filter(pc.is_valid(table["latent_offset"]))
 
 

@@ -1,7 +1,7 @@
 """Text: what each text encoder makes of each prompt, stored once per prompt and encoder."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from storage.digest import digest, digest_json, hexkey
 from storage.records import LOCATION, QUARANTINE, K
 from storage.shards import ShardWriter
+from tasks.arrow import with_matches
 from tasks.config.models import Config
 from tasks.encode.devices import batch_size, encode_device, torch_dtype
 from tasks.encode.weights import model_source, weights_digest
@@ -18,22 +19,10 @@ from tasks.families import get_family
 from tasks.families.base import TextEncoder
 from tasks.families.loading import load_component
 from tasks.imaging.samples import kept_samples
-from tasks.stage import (
-    Checked,
-    Context,
-    Report,
-    Stage,
-    Tables,
-    Wanted,
-    as_array,
-    compare,
-    with_columns,
-)
-from tasks.wording.resolve import resolve_prompts
+from tasks.stage import Checked, Context, Report, Stage, Tables, Wanted, compare
+from tasks.wording.resolve import UNCONDITIONAL, resolve_prompts
 
 VERSION = 1
-UNCONDITIONAL = ""
-"""The empty prompt is always encoded: caption drop-out and guidance need it."""
 COLUMNS = pa.schema(
     [
         ("key", K),
@@ -113,7 +102,7 @@ def encoder_stages(context: Context) -> list[EncoderStage]:
 
 def check(context: Context, wanted: Wanted) -> Checked:
     """Prompts encoded before, for whatever image, are not encoded again."""
-    checked = compare(
+    return compare(
         context,
         "text",
         wanted,
@@ -121,8 +110,6 @@ def check(context: Context, wanted: Wanted) -> Checked:
         bad=QUARANTINE.empty_table(),
         changed_reason="the prompt changed",
     )
-    exact = bool(pc.all(checked.missing["certain"], min_count=0).as_py())
-    return replace(checked, counts=replace(checked.counts, exact=exact))
 
 
 def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) -> None:
@@ -137,8 +124,7 @@ def manifest(context: Context, checked: Checked) -> pa.Table:
     """The prompts with where their embeddings are."""
     table = checked.wanted.table
     items = _committed(context, checked.wanted)
-    at = as_array(pc.index_in(table["key"], as_array(items["key"])))
-    table = with_columns(table, **{name: items[name].take(at) for name in LOCATION})
+    table = with_matches(table, items, {name: name for name in LOCATION})
     return table if context.dry_run else table.filter(pc.is_valid(table["offset"]))
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.arrow import as_array, leading_uint64
 from tasks.epochs.entries import Ints, OrderColumns
 
 ORDER_COLUMNS = (
@@ -35,7 +36,7 @@ def order_columns(table: pa.Table) -> tuple[OrderColumns, tuple[str, ...]]:
         samples=_integers(table, "samples_per_epoch", -1),
         phase=_integers(table, "phase", -1),
         num_phases=_integers(table, "num_phases", 1),
-        group_hash=_leading_uint64(table["source_id"]),
+        group_hash=leading_uint64(table["source_id"]),
         resolution=resolution,
         num_resolutions=num_resolutions,
         variation=variation,
@@ -48,8 +49,7 @@ def order_columns(table: pa.Table) -> tuple[OrderColumns, tuple[str, ...]]:
 
 def codes(column: pa.ChunkedArray | pa.Array) -> Ints:
     """Dense codes of a column's values, 0 for its first value."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    encoded = pc.dictionary_encode(whole, null_encoding="encode")
+    encoded = pc.dictionary_encode(as_array(column), null_encoding="encode")
     found: Ints = encoded.indices.to_numpy().astype(np.int64)
     return found
 
@@ -122,13 +122,6 @@ def _buckets(table: pa.Table) -> tuple[Ints, tuple[str, ...]]:
     width, height = _integers(table, "bucket_width", 0), _integers(table, "bucket_height", 0)
     values, bucket = np.unique(width * 2**20 + height, return_inverse=True)
     return bucket.astype(np.int64), tuple(f"{v >> 20}x{v & (2**20 - 1)}" for v in values.tolist())
-
-
-def _leading_uint64(keys: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """The first eight bytes of keys of 16 bytes."""
-    whole = pa.concat_arrays(keys.chunks) if keys.num_chunks else pa.array([], keys.type)
-    halves = np.frombuffer(whole.buffers()[1] or b"", dtype="<u8").reshape(-1, 2)
-    return halves[whole.offset : whole.offset + len(whole), 0].astype(np.uint64)
 
 
 def _integers(table: pa.Table, name: str, null: int) -> Ints:

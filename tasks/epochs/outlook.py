@@ -192,7 +192,7 @@ def _epoch_outlook(order: EpochOrder, buckets: tuple[str, ...]) -> EpochOutlook:
 
 def _kinds(rows: pa.Table, times: Ints) -> tuple[KindShare, ...]:
     kinds = rows["kind"].to_numpy()
-    enlarged = _factor(rows) > ENLARGED
+    enlarged = enlargement(rows) > ENLARGED
     total = max(int(times.sum()), 1)
     of_kind = {kind: kinds == kind for kind in get_args(Kind)}
     return tuple(
@@ -207,12 +207,13 @@ def _kinds(rows: pa.Table, times: Ints) -> tuple[KindShare, ...]:
     )
 
 
-def _factor(rows: pa.Table) -> NDArray[np.float64]:
+def enlargement(rows: pa.Table) -> NDArray[np.float64]:
     """How much larger each row's source was made, at least along one side."""
-    sides = ("width", "height")
-    ratios = [rows[f"resized_{side}"].to_numpy() / rows[f"original_{side}"] for side in sides]
-    factor: NDArray[np.float64] = np.maximum(*ratios)
-    return factor
+    factors = [
+        rows[f"resized_{side}"].to_numpy() / rows[f"original_{side}"].to_numpy()
+        for side in ("width", "height")
+    ]
+    return np.asarray(np.maximum(*factors), dtype=np.float64)
 
 
 def _later(

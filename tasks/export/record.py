@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from storage.digest import digest, hexkey
 from storage.naming import new_name
+from tasks.config.concepts import Multiline
 from tasks.export.names import sidecar_name
 from tasks.wording.sources import decode_text
 
@@ -27,8 +28,6 @@ RECORD = ".tilewright-tiles.jsonl"
 _TEMP = (".tilewright-", ".tmp")
 _LEFT_OVER_SECONDS = 3600
 _LINE_END = re.compile(r"\r\n|\r|\n")
-
-Multiline = Literal["lines", "paragraphs", "joined"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.config.concepts import Concept
+from tasks.config.concepts import Concept, Multiline
 from tasks.config.models import Config
 from tasks.export.names import sidecar_name, tile_name
 from tasks.export.record import (
     Entry,
-    Multiline,
     Record,
     listed,
     read_record,
@@ -24,6 +23,7 @@ from tasks.export.record import (
 )
 from tasks.imaging.jobs import row_view
 from tasks.imaging.views import View
+from tasks.wording.resolve import EDITED
 
 COLUMNS = (
     *("concept", "path", "source_id", "view_id", "kind", "scale", "left", "top", "width", "height"),
@@ -31,7 +31,6 @@ COLUMNS = (
     *("prompts", "prompt_origin"),
 )
 """What is read of a dataset's rows, planned or made."""
-EDITED = "edited"
 
 
 @dataclass(frozen=True, slots=True)

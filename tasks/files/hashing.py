@@ -9,6 +9,7 @@ such an entry racily clean).
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,10 +26,9 @@ STAT_COLUMNS = ("path", "size", "mtime_ns", "ctime_ns", "inode", "etag")
 MOVED_COLUMNS = ("size", "mtime_ns", "inode", "etag")
 IN_MEMORY_BYTES = 16 * 2**20
 """Larger local files are read in pieces."""
-READERS_PER_THREAD, MOST_READERS = 4, 16
-"""Readers mostly wait for the disk."""
-CHUNK_FILES, CHUNK_BYTES = 64, 8 * 2**20
-"""Small files are handed to threads in chunks: for each alone that would cost more than reading."""
+CHUNK_FILES, CHUNK_BYTES = 256, 32 * 2**20
+"""Files are hashed in chunks, for which the system is asked at once: a disk answers many questions
+in the time of one, and a thread for each file would take longer than reading it."""
 
 Describe = Callable[[bytes | BinaryIO], dict[str, Any]]
 """Further columns of a cache row from a file's content, such as an image's dimensions."""
@@ -75,6 +75,7 @@ def look_up(files: pa.Table, rows: pa.Table) -> pa.Table:
         files: the stat columns, one row per file.
         rows: trusted rows of the hash cache.
     """
+    rows = rows.filter(pc.is_in(rows["size"], _array(files["size"])))
     same = pc.index_in(stat_key(files), _array(stat_key(rows)))
     if not same.null_count:
         return rows.take(_array(same))
@@ -100,10 +101,10 @@ def hash_files(
     ordered = sorted(files, key=lambda file: file.mtime_ns) if settle else files
 
     def rows(chunk: list[FileStat]) -> list[dict[str, Any]]:
+        _prefetch(chunk)
         return [_row(file, kind, describe, settle=settle) for file in chunk]
 
-    readers = max(threads, min(threads * READERS_PER_THREAD, MOST_READERS))
-    for done in thread_map(rows, _chunks(ordered), readers):
+    for done in thread_map(rows, _chunks(ordered), threads):
         yield from done
 
 
@@ -118,6 +119,14 @@ def _chunks(files: Iterable[FileStat]) -> Iterator[list[FileStat]]:
         num_bytes += file.size
     if chunk:
         yield chunk
+
+
+def _prefetch(files: Iterable[FileStat]) -> None:
+    """Has the system read local files ahead; what is wrong with one shows when it is read."""
+    for file in files:
+        if is_local(file.path):
+            with suppress(OSError), Path(file.path).open("rb", buffering=0) as stream:
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def _row(file: FileStat, kind: str, describe: Describe, *, settle: bool) -> dict[str, Any]:

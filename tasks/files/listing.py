@@ -57,6 +57,14 @@ def list_files(folder: str, *, recursive: bool) -> list[FileStat]:
     return sorted(_walk_remote(folder, recursive), key=itemgetter(0))
 
 
+def has_image(folder: str, *, recursive: bool) -> bool:
+    """Whether a local folder holds a file named like a source image."""
+    with os.scandir(folder) as entries:
+        if any(is_image(entry.name) and entry.name[0] != "." for entry in entries):
+            return True  # nearly always, and without looking at all of a large folder
+    return any(is_image(file.path) for file in list_files(folder, recursive=recursive))
+
+
 def stat_file(path: str) -> FileStat:
     """The stat of one file by its path or URL. Raises FileNotFoundError."""
     if is_local(path):

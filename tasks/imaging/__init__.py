@@ -1,1 +1,1 @@
-"""Pure pixels: decoding, geometry and measurements."""
+"""Pure pixels: decoding, geometry, augmentation, masks and measurements."""

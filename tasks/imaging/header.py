@@ -127,7 +127,8 @@ def image_error(error: Exception, name: str | None, start: bytes = b"") -> Image
     if not isinstance(error, UnidentifiedImageError):
         return ImageError(f"damaged {name or 'image'} file: {str(error) or type(error).__name__}")
     if name is None:
-        return ImageError(f"not an image of a known format: the file starts with {start!r}")
+        begins = repr(start).removeprefix("b")
+        return ImageError(f"not an image of a known format: the file starts with {begins}")
     return ImageError(f"damaged {name} file: its header cannot be read")
 
 

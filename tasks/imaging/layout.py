@@ -81,6 +81,12 @@ def concept_layout(config: Config, concept: Concept, size_multiple: int) -> Layo
     )
 
 
+def concept_layouts(config: Config, size_multiple: int) -> dict[str, Layout]:
+    """The layout settings of every enabled concept, by its name."""
+    concepts = [concept for concept in config.concepts if concept.enabled]
+    return {concept.name: concept_layout(config, concept, size_multiple) for concept in concepts}
+
+
 def grid_phases(config: Config, concept: Concept) -> int:
     """How many grids the tiles of a concept take turns with; 1 unless each epoch has its own."""
     crops, train = concept.image.detail_crops, config.train

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.stage import with_columns
+from tasks.arrow import with_columns
 
 
 def kept_samples(crops: pa.Table) -> pa.Table:

@@ -1,5 +1,6 @@
 """Turning pixels upright and converting them strip by strip, so that a large image is held once."""
 
+import mmap
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,19 @@ def turn_large(pixels: "Pixels", turn: int) -> "Pixels":
     if turn < 5:
         flip = _FLIPS.get(turn)
         return pixels if flip is None else np.asarray(cv2.flip(pixels, flip, dst=pixels))
-    out = np.empty((width, height, 3), np.uint8)
+    out = _in_small_pages(width, height)
     for top, bottom in reversed(list(strip_rows(width, height))):
         _place(out, pixels[top:bottom], top, turn)
         # What has been turned is given back to the system.
         pixels.resize((top, width, 3), refcheck=False)
     return out
+
+
+def _in_small_pages(height: int, width: int) -> "Pixels":
+    """Memory that becomes real as it is written, even column by column, not 2 MiB at once."""
+    memory = mmap.mmap(-1, height * width * 3)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.uint8).reshape(height, width, 3)
 
 
 def strip_rows(width: int, height: int) -> Iterator[tuple[int, int]]:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.hashcache import append_hash_cache
 from tasks.config.models import DataConfig
-from tasks.files.hashing import hash_files, look_up, stat_table, trusted
+from tasks.contents import file_contents
 from tasks.files.listing import FileStat
-from tasks.files.reading import num_threads, read_source
+from tasks.files.reading import read_source
 from tasks.imaging.header import probe
 from tasks.imaging.mask import alpha_mask, file_mask, may_be_transparent
 from tasks.imaging.memory import decode_budget
@@ -91,17 +90,10 @@ def read_mask(
 
 
 def _file_origins(context: Context, beside: pa.Table) -> dict[str, Origin]:
-    """Every mask file by its path, its content known through the hash cache."""
+    """The origin that every mask file is, by its path."""
     columns = [beside[f"mask_{name}"].to_pylist() for name in FileStat._fields]
-    files = list({file.path: file for file in map(FileStat, *columns)}.values())
-    known = look_up(stat_table(files), trusted(context.hash_cache("mask")))
-    found = dict(zip((file.path for file in files), known.to_pylist(), strict=True))
-    unknown = [file for file in files if found[file.path]["content_id"] is None]
-    threads = num_threads(context.config.data.threads)
-    rows = list(hash_files(unknown, "mask", lambda _: {}, threads=threads, settle=False))
-    if rows and not context.dry_run:
-        append_hash_cache(context.store, rows)
-    found |= {row["path"]: row for row in rows}
+    files = {file.path: file for file in map(FileStat, *columns)}
+    found = file_contents(context, "mask", files.values())
     return {path: _file_origin(path, row) for path, row in found.items()}
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from storage.digest import canonical_json, digest, digest_json, hexkey
 from storage.records import LOCATION, K
 from storage.shards import ShardWriter
+from tasks.arrow import as_array, with_columns, with_matches
 from tasks.families import get_family
 from tasks.files.reading import SourceChangedError, num_threads, thread_map
 from tasks.imaging.augment import MOVES, Values
@@ -36,10 +37,8 @@ from tasks.stage import (
     Stage,
     Tables,
     Wanted,
-    as_array,
     compare,
     num_removed,
-    with_columns,
 )
 
 if TYPE_CHECKING:
@@ -117,7 +116,6 @@ def check(context: Context, wanted: Wanted) -> Checked:
         checked.counts,
         removed=0 if previous is None else num_removed(previous[1], by_sample),
         rejected=pc.count_distinct(bad["pair"]).as_py(),
-        exact=bool(pc.all(checked.missing["certain"], min_count=0).as_py()),
     )
     return replace(checked, counts=counts)
 
@@ -156,12 +154,10 @@ def manifest(context: Context, checked: Checked) -> pa.Table:
     """
     table = checked.wanted.table
     items = context.committed("masks", checked.wanted.stage_id)
-    at = as_array(pc.index_in(table["key"], as_array(items["key"])))
-    location = {f"mask_{name}": items[name].take(at) for name in LOCATION}
-    table = table.select(["sample_id", "concept", "logical"]).rename_columns(
-        ["key", "concept", "logical"]
-    )
-    table = with_columns(table, **location)
+    places = {f"mask_{name}": name for name in LOCATION}
+    table = with_matches(table.select(["key", "sample_id", "concept", "logical"]), items, places)
+    table = table.select(["sample_id", "concept", "logical", *places])
+    table = table.rename_columns(["key", "concept", "logical", *places])
     return table if context.dry_run else table.filter(pc.is_valid(table["mask_offset"]))
 
 

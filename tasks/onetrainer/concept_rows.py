@@ -181,4 +181,4 @@ SAMPLE: Table = {
     "base_image_path": later("", "inpainting models are not there"),
     "mask_image_path": later("", "inpainting models are not there"),
 }
-"""One entry of a samples file; `sample_prompts` reads those that are taken."""
+"""One entry of a samples file; `convert_samples` reads those that are taken."""

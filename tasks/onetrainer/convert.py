@@ -13,16 +13,17 @@ from tasks.onetrainer.model_rows import FAMILIES, METHODS, MODEL, PRESETS
 from tasks.onetrainer.optimizer_rows import OPTIMIZER
 from tasks.onetrainer.part_rows import PARTS
 from tasks.onetrainer.paths import Paths
-from tasks.onetrainer.reading import (
-    DEFAULT_FILES,
-    Source,
-    concept_version_problem,
-    config_version_problem,
-)
+from tasks.onetrainer.reading import DEFAULT_FILES, Source
 from tasks.onetrainer.rows import UNKNOWN, Left, Put, Row, Table, View, answers
 from tasks.onetrainer.samples import Found, convert_samples
 from tasks.onetrainer.train_rows import TRAIN
-from tasks.onetrainer.versions import current_concept, current_config
+from tasks.onetrainer.versions import (
+    CONCEPT_VERSION,
+    CONFIG_VERSION,
+    current_concept,
+    current_config,
+    version_problem,
+)
 
 CONFIG_TABLES: tuple[Table, ...] = (MODEL, DATA, TRAIN, OPTIMIZER, PARTS, LATER)
 CONCEPT_TABLES: tuple[Table, ...] = (CONCEPT, IMAGE, CROPS)
@@ -30,6 +31,8 @@ CONFIG_ROWS: Table = {key: row for table in CONFIG_TABLES for key, row in table.
 CONCEPT_ROWS: Table = {key: row for table in CONCEPT_TABLES for key, row in table.items()}
 
 HIDDEN = "(not shown)"
+SECRET = re.compile(r"(_token|secret|password|api_?key|credential)s?($|\.|_)", re.IGNORECASE)
+"""Unknown keys that look like this may hold what must not be repeated."""
 # What a list of concepts, which names no model, is written for: OneTrainer's own defaults.
 LONE_PRESET = "sd15-lora"
 LONE_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -89,7 +92,7 @@ def convert(source: Source, paths: Paths, name: str) -> Converted:
         preset = _preset(run)
         result.add_table(run, CONFIG_ROWS)
         result.add_samples(convert_samples(source.samples, paths))
-        _add_version(result, "", config_version_problem(source.config))
+        _add_version(result, "", version_problem(source.config, CONFIG_VERSION))
     result.put(Put("data.name", name, always=True))
     _add_concepts(result, source, paths, run)
     _add_untold(result, source)
@@ -129,7 +132,8 @@ class _Collected:
             self.add_row(key, row, view, prefix)
         for key, value in view.given.items():
             if key not in rows and not key.endswith("__version"):
-                self.left.append(Untaken(prefix + key, value, UNKNOWN))
+                shown = HIDDEN if SECRET.search(key) else value
+                self.left.append(Untaken(prefix + key, shown, UNKNOWN))
 
     def add_samples(self, found: Iterable[Found]) -> None:
         """The prompts of sample images."""
@@ -165,7 +169,8 @@ def _add_concepts(result: _Collected, source: Source, paths: Paths, run: View | 
     views: list[View] = []
     for number, concept in enumerate(source.concepts):
         view = View(flat(current_concept(concept), CONCEPT_ROWS), CONCEPT_ROWS, paths, run)
-        _add_version(result, f"concepts.{number}.", concept_version_problem(concept))
+        problem = version_problem(concept, CONCEPT_VERSION)
+        _add_version(result, f"concepts.{number}.", problem)
         views.append(view)
     for number, (view, name) in enumerate(zip(views, _names(views), strict=True)):
         own = replace(view, facts={**facts, "folder": slug(name) or f"concept-{number}"})

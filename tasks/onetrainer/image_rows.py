@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tasks.onetrainer.data_rows import first_edge, resolution_text
+from tasks.onetrainer.paths import WINDOWS
 from tasks.onetrainer.rows import Answer, Left, Put, Row, Table, View, later, only, same
 
 _CROPS = "image.detail_crops."
@@ -74,7 +75,8 @@ def _scales(value: Any, view: View) -> Put:
     note = ""
     if ours and factor != 1:
         theirs = ", ".join(f"{scale:g}" for scale in value)
-        note = f"was {theirs} x tile; here it multiplies the training resolution"
+        edge = _training_edge(view)
+        note = f"was {theirs} x tile; here it multiplies the training resolution, {edge}"
     return Put(f"{_CROPS}scales", ours, note, always=True)
 
 
@@ -115,6 +117,8 @@ def _regenerate(value: Any, view: View) -> Put:
 def _directory(value: Any, view: View) -> Iterable[Answer]:
     if value:
         note = "what is in it stays; the fork deletes it at the start"
+        if view.paths.note(str(value)) == WINDOWS:
+            note = WINDOWS
         return [Put(f"{_CROPS}save_directory", view.paths.written(str(value)), note)]
     if not view[f"{_CROPS}save_to_disk"]:
         return []

@@ -4,11 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tasks.config.problems import ConfigError, Problem, nearest
 from tasks.onetrainer.paths import Paths, guess_root, is_there
-from tasks.onetrainer.versions import CONCEPT_VERSION, CONFIG_VERSION
 
 # Any two of these make a JSON object a configuration.
 CONFIG_KEYS = frozenset(
@@ -18,6 +17,11 @@ CONFIG_KEYS = frozenset(
         *("resolution", "optimizer", "unet", "text_encoder", "learning_rate_scheduler"),
     }
 )
+DEFAULT_FILES = {
+    "concept_file_name": "training_concepts/concepts.json",
+    "sample_definition_file_name": "training_samples/samples.json",
+}
+"""Where OneTrainer itself looks when a configuration does not say."""
 
 
 @dataclass(frozen=True)
@@ -58,30 +62,6 @@ def read_source(file: Path, root: Path | None = None) -> Source:
     concepts = _listed(data, "concepts", "concept_file_name", paths, untold)
     samples = _listed(data, "samples", "sample_definition_file_name", paths, untold)
     return Source(file, base, data, concepts, samples, untold)
-
-
-def version_problem(data: Mapping[str, Any], newest: int) -> str | None:
-    """What to say of a file that is newer than the tables; None where they know its version."""
-    version = data.get("__version", 0)
-    if isinstance(version, int) and version <= newest:
-        return None
-    return f"a newer layout than this import knows ({newest}); look for keys that it calls unknown"
-
-
-def config_version_problem(data: Mapping[str, Any]) -> str | None:
-    """`version_problem` of a configuration."""
-    return version_problem(data, CONFIG_VERSION)
-
-
-def concept_version_problem(data: Mapping[str, Any]) -> str | None:
-    """`version_problem` of a concept."""
-    return version_problem(data, CONCEPT_VERSION)
-
-
-DEFAULT_FILES = {
-    "concept_file_name": "training_concepts/concepts.json",
-    "sample_definition_file_name": "training_samples/samples.json",
-}
 
 
 def _listed(
@@ -157,5 +137,5 @@ def _kind(data: Any) -> str:
     )
 
 
-def _refuse(key: str, message: str, got: Path) -> None:
+def _refuse(key: str, message: str, got: Path) -> NoReturn:
     raise ConfigError([Problem(key, message, str(got))])

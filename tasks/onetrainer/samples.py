@@ -21,7 +21,6 @@ SHARED = {
 CELL = 8
 """Sides of images are multiples of a latent cell."""
 
-
 Found = tuple[str, Any, Put | Left]
 """(key in the samples, its value, what becomes of it)"""
 

@@ -41,6 +41,14 @@ RENAMED = {
 CONCEPT_RENAMED = {"repeats": "balancing"}
 
 
+def version_problem(data: Mapping[str, Any], newest: int) -> str | None:
+    """What to say of a file that is newer than the tables; None where they know its version."""
+    version = data.get("__version", 0)
+    if isinstance(version, int) and version <= newest:
+        return None
+    return f"a newer layout than this import knows ({newest}); look for keys that it calls unknown"
+
+
 def current_config(data: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration of any version in the layout of version 11."""
     moved: dict[str, Any] = {}

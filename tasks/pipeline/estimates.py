@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.rates import Rate
-from tasks.stage import first_of_each
+from tasks.arrow import first_of_each
 
 NEWEST = 5
 """So many records make an estimate."""

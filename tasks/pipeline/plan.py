@@ -10,14 +10,17 @@ import pyarrow.compute as pc
 
 from storage import index
 from storage.rates import read_rates
+from storage.versions import Version
+from tasks.arrow import as_array, count_in
 from tasks.config.models import Config
 from tasks.dataset.assemble import dataset_rows
+from tasks.dataset.settings import settings_digest
 from tasks.files.listing import UNUSABLE, is_local
 from tasks.pipeline.epochs import planned_epochs
 from tasks.pipeline.estimates import Estimate, device_kind, estimate, total, units
 from tasks.pipeline.export import plan_export
 from tasks.pipeline.stages import STAGES
-from tasks.stage import REFRESHED, Checked, Context, Stage, StageCounts, as_array, count_in
+from tasks.stage import REFRESHED, Checked, Context, Stage, StageCounts
 
 
 def plan_pipeline(config: Config) -> dict[str, Any]:
@@ -44,10 +47,18 @@ def plan_pipeline(config: Config) -> dict[str, Any]:
         | {"num_samples": pc.sum(pc.equal(rows["split"], "train")).as_py() or 0},
         "stages": stages,
         "estimate": total(estimates),
-        "epochs": planned_epochs(config, rows),
+        "outlook": planned_epochs(config, rows, _same_version(context, counts)),
         **({"export": exported.as_json()} if exported else {}),
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _same_version(context: Context, counts: dict[str, StageCounts]) -> Version | None:
+    """The latest version, when a preparation would find that it equals it."""
+    latest = context.latest
+    still = not any(one.computed or one.removed for one in counts.values())
+    same = latest and latest.meta["config"].get("digest") == settings_digest(context.config)
+    return latest if still and same else None
 
 
 def stages_json(counts: dict[str, StageCounts]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from storage.digest import digest_json, hexkey
@@ -18,9 +17,8 @@ from storage.store import Store
 from storage.versions import Version, get_version, read_rows
 from tasks.config.models import Config, DataConfig
 from tasks.config.training import TrainConfig
-from tasks.epochs.outlook import Outlook, outlook
-from tasks.epochs.settings import order_settings
 from tasks.pipeline import report_tables
+from tasks.pipeline.epochs import epochs_of
 from tasks.pipeline.plan import stages_json
 from tasks.pipeline.thumbnails import thumbnails_of
 from tasks.report.build import FORMAT, About, build_report
@@ -136,7 +134,7 @@ def _write(store: Store, version: Version, config: Config | None, made: Made) ->
         About(
             meta=_meta(version, parent),
             counts=made.counts,
-            outlook=_outlook(rows, version, config),
+            outlook=None if config is None else epochs_of(config, rows, version.content_digest),
             buckets=report_tables.buckets(config),
             made_of=made.made_of,
         ),
@@ -171,10 +169,3 @@ def _meta(version: Version, parent: Version | None) -> dict[str, Any]:
 
 def _settings(version: Version) -> dict[str, Any]:
     return {name: value for name, value in version.meta["config"].items() if name != "digest"}
-
-
-def _outlook(rows: pa.Table, version: Version, config: Config | None) -> Outlook | None:
-    if config is None or not pc.any(pc.equal(rows["split"], "train"), min_count=0).as_py():
-        return None
-    settings, train = order_settings(config, version.content_digest), config.train
-    return outlook(rows, settings, epochs=train.epochs, max_steps=train.max_steps)

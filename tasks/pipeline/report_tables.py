@@ -14,12 +14,12 @@ from storage.errors import NotFoundError
 from storage.quarantine import read_quarantine
 from storage.store import Store
 from storage.versions import Version
+from tasks.arrow import with_columns
 from tasks.config.models import Config
 from tasks.families import get_family
 from tasks.imaging.buckets import resolution_buckets
-from tasks.imaging.layout import Layout, concept_layout, cuts_without_tiles
+from tasks.imaging.layout import Layout, concept_layouts, cuts_without_tiles
 from tasks.report.inputs import REJECT_COLUMNS, SCANNED, VIEWS
-from tasks.stage import with_columns
 
 REJECTS = pa.schema([("stage", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
@@ -113,6 +113,4 @@ def _cuts_without_tiles(config: Config, sources: pa.Table) -> Iterator[dict[str,
 
 
 def _layouts(config: Config) -> dict[str, Layout]:
-    multiple = get_family(config.model.family).size_multiple
-    concepts = [concept for concept in config.concepts if concept.enabled]
-    return {concept.name: concept_layout(config, concept, multiple) for concept in concepts}
+    return concept_layouts(config, get_family(config.model.family).size_multiple)

@@ -16,6 +16,7 @@ from storage import index, tables, versions
 from storage.naming import new_name, now_iso, stage_path
 from storage.rates import Rate, append_rate, written_since
 from tasks import progress
+from tasks.arrow import as_array, count_in, count_true, first_of_each, with_columns
 from tasks.config.models import Config
 from tasks.dataset.assemble import assemble, extra_facts
 from tasks.dataset.settings import data_settings, settings_digest
@@ -30,12 +31,7 @@ from tasks.stage import (
     StageCounts,
     StageRef,
     Wanted,
-    as_array,
-    count_in,
-    count_true,
-    first_of_each,
     partition,
-    with_columns,
 )
 
 LOST = "it vanished or changed while the run was reading it; the next run sees it anew"

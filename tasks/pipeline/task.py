@@ -192,7 +192,7 @@ def summary(config: Config, prepared: Prepared, seconds: float) -> dict[str, Any
         "stages": stages_json({name: ref.counts for name, ref in refs.items()}),
         "rejects": read_rejects(context, refs).to_pylist(),
         "missing_captions": num_missing_captions(context, version),
-        "epochs": version_epochs(config, version),
+        "outlook": version_epochs(config, version),
         **({"export": exported.as_json()} if exported else {}),
         "seconds": round(seconds, 3),
     }

@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.store import Store
+from tasks.arrow import as_array, first_of_each
 from tasks.config.models import DataConfig
 from tasks.files.reading import SourceChangedError, num_threads, read_source, thread_map
 from tasks.files.sources import decoded
 from tasks.imaging.header import FORMAT_ERRORS, ImageError
 from tasks.imaging.thumbnail import shrink, shrink_jpeg
-from tasks.stage import as_array, first_of_each
 from tasks.thumbnails.stored import read_thumbnails, thumbnail_writer
 
 _FLUSH_SECONDS = 60.0

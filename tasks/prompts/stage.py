@@ -10,21 +10,12 @@ import pyarrow.compute as pc
 from storage.digest import digest_json, hexkey
 from storage.records import PROMPTS, K
 from storage.shards import RecordWriter
+from tasks.arrow import with_columns
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
 from tasks.files.reading import SourceChangedError, read_bytes, read_source
 from tasks.prompts.texts import Text, broken_lines, read_sources, text_of
-from tasks.stage import (
-    Checked,
-    Context,
-    Rejection,
-    Report,
-    Stage,
-    Tables,
-    Wanted,
-    compare,
-    with_columns,
-)
+from tasks.stage import Checked, Context, Rejection, Report, Stage, Tables, Wanted, compare
 from tasks.wording.sources import decode_text, filename_prompt, split_prompts
 
 VERSION = 1
@@ -157,6 +148,8 @@ def _prompts(row: Row, concept: Concept) -> list[str]:
     if row["text_path"] is None:
         return []
     if row["text_id"] is None:
+        # It could not be read while planning. What is wrong is told again; if nothing is any more,
+        # its content is still not what the item's key says.
         data = read_bytes(row["text_path"])
         raise SourceChangedError(f"{row['text_path']} can be read again: {len(data)} bytes")
     data = read_source(row["text_path"], row["text_id"])

@@ -3,20 +3,17 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal
 
 import pyarrow as pa
 
 from storage.digest import Key, canonical_json, digest
-from storage.hashcache import append_hash_cache
-from tasks.config.concepts import Concept
-from tasks.files.hashing import hash_files, look_up, stat_table, trusted
+from tasks.config.concepts import Concept, Multiline
+from tasks.contents import file_contents
 from tasks.files.listing import FileStat, stat_file
-from tasks.files.reading import num_threads, read_bytes
+from tasks.files.reading import read_bytes
 from tasks.stage import Context
 from tasks.wording.metadata import Metadata, parse_metadata, same_path
 
-Multiline = Literal["lines", "paragraphs", "joined"]
 METADATA_NAME = "metadata.jsonl"
 UNREADABLE = "unreadable"
 """Stands for the content of a file that could not be read, so that the next run tries again."""
@@ -64,8 +61,10 @@ def read_sources(context: Context, scan: pa.Table) -> Sources:
                 files[path] = stat_file(path)
         except (ValueError, OSError) as error:
             told = error.strerror if isinstance(error, OSError) and error.strerror else error
-            unusable[path] = f"{_name(path)}: {told}"
-    return Sources(_content_ids(context, list(files.values())), metadata, unusable)
+            unusable[path] = f"{PurePosixPath(path).name}: {told}"
+    found = file_contents(context, "text", files.values())
+    ids = {path: row["content_id"] for path, row in found.items() if row["content_id"] is not None}
+    return Sources(ids, metadata, unusable)
 
 
 def shared_file(concept: Concept) -> str | None:
@@ -121,10 +120,6 @@ def _key(concept: Concept, owner: Key, content: Key | str, multiline: Multiline 
     return digest("prompts", owner, concept.prompt_source, multiline, content)
 
 
-def _name(path: str) -> str:
-    return PurePosixPath(path).name
-
-
 def _read_metadata(path: str) -> Metadata:
     # As the scan names the images beside it, whatever the spelling of the URL.
     folder = stat_file(path).path.rpartition("/")[0]
@@ -141,18 +136,3 @@ def _sidecars(scan: pa.Table, concepts: Iterable[Concept]) -> dict[str, FileStat
         for concept, *stat in zip(*columns, strict=True)
         if concept in readers and stat[0]
     }
-
-
-def _content_ids(context: Context, files: list[FileStat]) -> dict[str, Key]:
-    """The content id of every text file by its path, through the hash cache."""
-    cache = trusted(context.hash_cache("text"))
-    found = look_up(stat_table(files), cache)["content_id"].to_pylist()
-    ids = {file.path: key for file, key in zip(files, found, strict=True) if key is not None}
-    unknown = [file for file in files if file.path not in ids]
-    threads = num_threads(context.config.data.threads)
-    rows: list[dict[str, Any]] = list(
-        hash_files(unknown, "text", lambda _: {}, threads=threads, settle=False)
-    )
-    if rows and not context.dry_run:
-        append_hash_cache(context.store, rows)
-    return ids | {row["path"]: row["content_id"] for row in rows if row["content_id"]}

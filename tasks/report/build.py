@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from tasks.arrow import as_array
 from tasks.epochs.outlook import Outlook
 from tasks.report import inputs, packing, plots, summary
 from tasks.report.changes import CHANGES, Changes, changed_settings, compare_versions
@@ -24,7 +25,7 @@ from tasks.report.facts import (
     num_readable,
     source_facts,
 )
-from tasks.report.inputs import Sources, Tables, as_array, number_sources
+from tasks.report.inputs import Sources, Tables, number_sources
 from tasks.report.page import render
 from tasks.report.prompts import collect_prompts
 from tasks.report.reasons import summarise_reasons

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.report.inputs import as_array, hash64, ints, source_names
+from tasks.arrow import as_array, leading_uint64
+from tasks.report.inputs import ints, source_names
 from tasks.report.prompts import joined_prompts
 
 CHANGES = ("added", "removed", "replaced", "renamed", "recropped", "reprompted", "varied")
@@ -81,7 +82,7 @@ def _with_prompt_codes(rows: pa.Table, previous: pa.Table) -> tuple[pa.Table, pa
 
 
 def _hashed(rows: pa.Table, prompts: NDArray[np.int64]) -> pa.Table:
-    view = hash64(rows["view_id"])
+    view = leading_uint64(rows["view_id"])
     return pa.table(
         {
             "concept": as_array(rows["concept"]),
@@ -89,7 +90,7 @@ def _hashed(rows: pa.Table, prompts: NDArray[np.int64]) -> pa.Table:
             "name": source_names(rows),
             "views": view,
             "prompts": _mixed(view, prompts.astype(np.uint64)),
-            "samples": _mixed(view, hash64(rows["sample_id"])),
+            "samples": _mixed(view, leading_uint64(rows["sample_id"])),
         }
     )
 

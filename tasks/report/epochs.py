@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.epochs.outlook import EpochOutlook, Outlook
+from tasks.epochs.outlook import EpochOutlook, Outlook, Reason
 
-WHY_UNSEEN = {
+WHY_UNSEEN: Mapping[Reason, str] = {
     "off": "repeats or samples_per_epoch are 0",
-    "turn": "the turn of its resolution, variation or grid does not come in these epochs",
+    "turn": "the turn of their resolution, variation or grid does not come in these epochs",
     "choice": "not drawn in these epochs",
     "remainder": 'in an incomplete batch each time (data.remainder = "drop")',
     "steps": "max_steps comes first",
 }
-MAX_LINES = 24
 
 
 def epoch_table(outlook: Outlook) -> list[dict[str, Any]]:
@@ -28,15 +27,14 @@ def epoch_table(outlook: Outlook) -> list[dict[str, Any]]:
 
 
 def unseen_table(outlook: Outlook) -> list[dict[str, Any]]:
-    """Return what no epoch looked at trains, the most rows first."""
-    found = sorted(outlook.unseen, key=lambda unseen: (-unseen.rows, unseen.bucket))
+    """Return what no epoch looked at trains, by reason, with the buckets of most rows first."""
+    by_reason: dict[Reason, dict[str, int]] = {}
+    for unseen in outlook.unseen:
+        by_reason.setdefault(unseen.reason, {})[unseen.bucket] = unseen.rows
     return [
-        {
-            "bucket": unseen.bucket,
-            "rows": unseen.rows,
-            "why": WHY_UNSEEN.get(unseen.reason, unseen.reason),
-        }
-        for unseen in found
+        {"why": why, **_by_bucket(by_reason[reason])}
+        for reason, why in WHY_UNSEEN.items()
+        if reason in by_reason
     ]
 
 

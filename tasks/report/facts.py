@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.arrow import as_array, leading_uint64
+from tasks.epochs.outlook import ENLARGED, enlargement
 from tasks.report.changes import Changes
-from tasks.report.inputs import REJECTED, Ints, Sources, Tables, as_array, hash64, ints
+from tasks.report.inputs import REJECTED, Ints, Sources, Tables, ints
 from tasks.report.prompts import OWN, Prompts, kind_codes
-from tasks.report.summary import ENLARGED, enlargement, is_uncaptioned
+from tasks.report.summary import is_uncaptioned
 
 MARKS = {
     "dropped": "with dropped tiles",
@@ -146,7 +148,7 @@ def _sizes(tables: Tables, sources: Sources) -> tuple[Ints, Ints]:
 
 def _distinct(tiles: pa.Table, sources: Sources) -> Ints:
     """How many different tiles each source has, however often they are varied or repeated."""
-    table = pa.table({"source": sources.numbers(tiles), "view": hash64(tiles["key"])})
+    table = pa.table({"source": sources.numbers(tiles), "view": leading_uint64(tiles["key"])})
     found = table.group_by(["source", "view"]).aggregate([])
     return np.bincount(np.asarray(found["source"]), minlength=len(sources))
 

@@ -1,12 +1,13 @@
 """What a report is made from: the columns of its tables, and the numbering of its sources."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from tasks.arrow import as_array
 
 Ints = NDArray[np.int64]
 
@@ -117,14 +118,13 @@ def checked(tables: Tables) -> Tables:
     Raises:
         ValueError: A column is missing.
     """
-    rows = ("rows", ROW_COLUMNS)
     previous = tables.previous
     return Tables(
-        rows=require_columns(tables.rows, rows[1], rows[0]),
+        rows=require_columns(tables.rows, ROW_COLUMNS, "rows"),
         views=require_columns(tables.views, VIEWS.names, "views"),
         scan=require_columns(tables.scan, SCANNED.names, "scan"),
         rejects=require_columns(tables.rejects, REJECT_COLUMNS, "rejects"),
-        previous=None if previous is None else require_columns(previous, rows[1], "previous"),
+        previous=None if previous is None else require_columns(previous, ROW_COLUMNS, "previous"),
     )
 
 
@@ -171,23 +171,9 @@ def source_names(table: pa.Table) -> pa.Array:
     return pc.binary_join_element_wise(*columns, "\0")
 
 
-def as_array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One contiguous array."""
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-
-
 def ints(values: pa.Array | pa.ChunkedArray, missing: int = -1) -> Ints:
     """A column of integers with a number in place of null."""
     return np.asarray(pc.fill_null(as_array(values).cast(pa.int64()), missing), dtype=np.int64)
-
-
-def hash64(keys: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
-    """The first eight bytes of every 16-byte key, which are as random as the whole."""
-    array = as_array(keys)
-    if not len(array):
-        return np.zeros(0, dtype=np.uint64)
-    data: Any = np.frombuffer(array.buffers()[1], dtype=np.uint64)
-    return np.asarray(data[2 * array.offset : 2 * (array.offset + len(array)) : 2])
 
 
 def _split(names: pa.Array) -> tuple[list[str], list[str]]:

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.report.inputs import KINDS, Ints, Sources, as_array, ints
+from tasks.arrow import as_array
+from tasks.report.inputs import KINDS, Ints, Sources, ints
 
 MAX_SETS = 12
 """Sets of prompts that are shown of one source."""

@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from tasks.epochs.outlook import ENLARGED, enlargement
 from tasks.report.inputs import KINDS
 
 STAGES = ("scan", "prompts", "crops", "captions", "masks", "text", "latents")
 STAGE_COUNTS = ("wanted", "reused", "computed", "new", "changed", "removed", "rejected")
-ENLARGED = 1.005
-"""A cover-resize rounds to whole pixels: 512.4 -> 513 of 512 is not an enlargement of note."""
 
 
 def kind_counts(rows: pa.Table) -> dict[str, int]:
@@ -21,15 +19,6 @@ def kind_counts(rows: pa.Table) -> dict[str, int]:
     counted = rows.group_by("kind").aggregate([([], "count_all")])
     found = dict(zip(*counted.select(["kind", "count_all"]).to_pydict().values(), strict=True))
     return {kind: found[kind] for kind in KINDS if kind in found}
-
-
-def enlargement(rows: pa.Table) -> NDArray[np.float64]:
-    """By how much the pixels of each row were made larger than they are in the source."""
-    factors = [
-        rows[f"resized_{side}"].to_numpy() / rows[f"original_{side}"].to_numpy()
-        for side in ("width", "height")
-    ]
-    return np.asarray(np.maximum(*factors), dtype=np.float64)
 
 
 def scale_table(rows: pa.Table, views: pa.Table) -> list[dict[str, Any]]:

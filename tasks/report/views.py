@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.report.inputs import Ints, Sources, Tables, as_array, hash64, ints
+from tasks.arrow import as_array, leading_uint64
+from tasks.report.inputs import Ints, Sources, Tables, ints
 from tasks.report.prompts import Prompts, kind_codes
 
 PART_SOURCES = 128
@@ -172,7 +173,7 @@ def _own_prompts(rows: pa.Table, tiles: pa.Table, sources: Sources, prompts: Pro
 
 def _source_and_view(source: Ints, views: pa.ChunkedArray) -> np.ndarray:
     with np.errstate(over="ignore"):
-        return hash64(views) ^ (source.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        return leading_uint64(views) ^ (source.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
 
 
 def _measures(values: pa.ChunkedArray) -> Ints:

@@ -11,25 +11,14 @@ import pyarrow.compute as pc
 from storage.digest import digest, digest_json, hexkey
 from storage.hashcache import append_hash_cache
 from storage.records import HASH_CACHE
+from tasks.arrow import as_array, count_true, with_columns
 from tasks.config.concepts import Concept
 from tasks.files.hashing import hash_files, look_up, stat_key, stat_table, trusted
 from tasks.files.listing import FileStat, is_image, list_files
 from tasks.files.reading import num_threads
 from tasks.imaging.decode import ImageError, probe
 from tasks.imaging.mask import MASK_ENDING, mask_path
-from tasks.stage import (
-    Checked,
-    Context,
-    Rejection,
-    Report,
-    Stage,
-    Tables,
-    Wanted,
-    as_array,
-    compare,
-    count_true,
-    with_columns,
-)
+from tasks.stage import Checked, Context, Rejection, Report, Stage, Tables, Wanted, compare
 
 VERSION = 1
 HEADER = ("width", "height", "format", "mode", "orientation", "frames")

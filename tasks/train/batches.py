@@ -217,7 +217,7 @@ def _places(source: Source, epoch: int, step: int) -> Iterator[tuple[EpochOrder,
         f"no epoch has a complete optimizer step of {needed} samples: there are "
         f"{len(source.rows.order.bucket)} rows in {len(source.rows.buckets)} buckets. Use "
         'data.remainder = "repeat", a smaller train.batch_size or more data (concepts with '
-        "repeats of 0 train nothing)."
+        "repeats or samples_per_epoch of 0 train nothing)."
     )
 
 

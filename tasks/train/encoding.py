@@ -23,7 +23,7 @@ from tasks.files.sources import decoded
 from tasks.imaging.augment import Values, draw_augmentation
 from tasks.imaging.decode import ImageError
 from tasks.imaging.jobs import row_view
-from tasks.imaging.layout import ANY_RESOLUTION, Layout, Placed, concept_layout, full_view
+from tasks.imaging.layout import ANY_RESOLUTION, Layout, Placed, concept_layouts, full_view
 from tasks.imaging.sample_pixels import sample_pixels
 from tasks.imaging.views import view_id
 
@@ -77,14 +77,10 @@ def build_encoder(
 
     made = version.meta["config"]
     prepared = Config.model_validate({name: made[name] for name in ("model", "data", "concepts")})
-    layouts = {
-        concept.name: concept_layout(prepared, concept, family.size_multiple)
-        for concept in prepared.concepts
-    }
     dtype, on_cpu = getattr(torch, prepared.data.encode_dtype), device.type == "cpu"
     return Encoder(
         concepts={concept.name: concept for concept in prepared.concepts},
-        layouts=layouts,
+        layouts=concept_layouts(prepared, family.size_multiple),
         seed=prepared.data.seed,
         data=config.data,
         encode=load_vae_encoder(model, family, dtype, device),

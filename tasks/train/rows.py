@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from storage.records import LOCATION
 from tasks.epochs.columns import ORDER_COLUMNS, order_columns
 from tasks.epochs.entries import OrderColumns
 
@@ -21,9 +22,9 @@ SIZE_COLUMNS = (
     *("original_height", "original_width", "resized_height", "resized_width"),
     *("crop_top", "crop_left", "bucket_height", "bucket_width"),
 )
-LATENT_COLUMNS = tuple(
-    f"latent_{name}" for name in ("stage", "shard", "offset", "nbytes", "layout", "xxh3")
-)
+PLACE = ("stage", *LOCATION)
+"""Where an item is, as `ItemRef` takes it."""
+LATENT_COLUMNS = tuple(f"latent_{name}" for name in PLACE)
 BATCH_COLUMNS = (*LATENT_COLUMNS, "texts", "prompts")
 VIEW_COLUMNS = (
     *("concept", "path", "source_id", "kind", "scale", "left", "top", "width", "height"),
@@ -110,22 +111,14 @@ def latent_ref(item: Mapping[str, Any]) -> "ItemRef":
     """Where the latent of a row of `Rows.items` is stored."""
     from storage.reading import ItemRef
 
-    stage, shard, offset, nbytes, layout, xxh3 = (item[name] for name in LATENT_COLUMNS)
-    return ItemRef(stage, shard, offset, nbytes, layout, xxh3)
+    return ItemRef(*(item[name] for name in LATENT_COLUMNS))
 
 
 def text_ref(text: Mapping[str, Any]) -> "ItemRef":
     """Where a text of a row's `texts` is stored."""
     from storage.reading import ItemRef
 
-    return ItemRef(
-        text["stage"],
-        text["shard"],
-        text["offset"],
-        text["nbytes"],
-        text["layout"],
-        text["xxh3"],
-    )
+    return ItemRef(*(text[name] for name in PLACE))
 
 
 def _numpy(table: pa.Table, name: str) -> NDArray[Any]:

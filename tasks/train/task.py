@@ -33,7 +33,7 @@ def _may_resume(_task: Any, _run: Any, state: State[Any]) -> bool:
 def train_run(spec: TrainSpec, *, may_be_cached: bool) -> dict[str, Any]:
     """Trains, or goes on from the newest backup; Cached when this very run is finished."""
     if may_be_cached and is_finished(spec.workspace):
-        summary = summarize(spec, seconds=0.0)
+        summary = summarize(spec, seconds=0.0) | {"reused": True}
         done: dict[str, Any] = cached(f"run {spec.run_id} is finished", summary)
         return done
     return run_training(spec, on_event=_tell(spec))
@@ -71,7 +71,8 @@ def train(
     outputs = [str(path) for path in summary["outputs"]]
     if outputs:
         outputs.insert(0, str(export_output(workspace, Path(config.model.output))))
-    return summary | {"dataset": version.summary(), "outputs": outputs}
+    made = {"dataset": version.summary(), "outputs": outputs}
+    return {"reused": False} | summary | made
 
 
 def _tell(spec: TrainSpec) -> Callable[[Event], None]:

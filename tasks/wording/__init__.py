@@ -1,1 +1,1 @@
-"""Pure text: where prompts come from and which one is drawn."""
+"""Pure text: where prompts come from, which one is drawn and how it is varied."""

@@ -1,27 +1,32 @@
 """Resolve: which prompts a sample trains on, and where they came from."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from math import gcd
 
 import pyarrow as pa
 
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
-from tasks.stage import Tables
 from tasks.wording.draw import choose_line
 from tasks.wording.special import special_tags
 from tasks.wording.tags import varies, vary
 from tasks.wording.template import filler
 
 LISTS = pa.list_(pa.string())
+UNCONDITIONAL = ""
+"""The empty prompt is always encoded: caption drop-out and guidance need it."""
+EDITED = "edited"
+"""Origin of a text that a person gave a tile: final, neither varied nor put into a template."""
 Texts = tuple[list[str], str]
 """Prompts and their origin."""
 Versions = Callable[[list[str], str, bytes], list[str]]
 """(texts, origin, view_id) to the prompts of a sample."""
 
 
-def resolve_prompts(samples: pa.Table, manifests: Tables, config: Config) -> pa.Table:
+def resolve_prompts(
+    samples: pa.Table, manifests: Mapping[str, pa.Table], config: Config
+) -> pa.Table:
     """`samples` with columns `prompts` (a list), `prompt_origin` and `context`.
 
     A full image trains on its source's prompts, a tile inherits them unless it has a text of its
@@ -77,7 +82,7 @@ def _resolve(
         context = texts[0]
         if view in own:
             prompts, origin = own[view]
-            if origin != "edited":
+            if origin != EDITED:
                 prompts = versions[concept](prompts, origin, view)
             yield prompts, origin, context
         elif kind != "full" and concept in bare:

@@ -3,7 +3,8 @@
 import re
 import unicodedata
 from itertools import groupby
-from typing import Literal
+
+from tasks.config.concepts import Multiline
 
 # Not str.splitlines, which also breaks at form feeds and Unicode separators inside a caption.
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -31,7 +32,7 @@ def decode_text(data: bytes) -> str:
     return text.removeprefix("\ufeff")
 
 
-def split_prompts(text: str, multiline: Literal["lines", "paragraphs", "joined"]) -> list[str]:
+def split_prompts(text: str, multiline: Multiline) -> list[str]:
     """The prompts of a text (NFC).
 
     Each non-blank line is one; or each paragraph, with its lines joined by a space; or the whole

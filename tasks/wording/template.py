@@ -28,8 +28,8 @@ def check_template(template: str) -> None:
     try:
         fields = list(Formatter().parse(template))
     except ValueError as error:
-        told = str(error).strip().rstrip(".")
-        raise ValueError(f"{told}; write a brace that is meant as such twice: {{{{") from error
+        told = "has a brace without its partner; write one that is meant as such twice: {{ or }}"
+        raise ValueError(told) from error
     found = [(name, spec, turn) for _, name, spec, turn in fields if name is not None]
     for name, spec, turn in found:
         if name not in NAMES or spec or turn:

@@ -27,6 +27,7 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "boat.jpg").touch()
     (tmp_path / "model").mkdir()
     index = tmp_path / "model" / "model_index.json"
     index.write_text('{"_class_name": "StableDiffusionPipeline"}')
@@ -122,7 +123,7 @@ SHOWN: dict[str, Any] = {
     ("setting", "told"),
     [
         ("train.epochz=3", "did you mean train.epochs?"),
-        ("train.epochs=many", "must be a valid integer"),
+        ("train.epochs=many", "must be a whole number"),
         ("concepts.0.path=/nowhere/photos", "there is no such folder"),
         ("data.resolution=100", "nearest: 96 or 104"),
         ("model.family=sd16", 'did you mean "sd15"?'),
@@ -191,6 +192,19 @@ def test_help_is_fast() -> None:
     assert cpu + ended.children_system - started.children_system < 2.0
 
 
+@pytest.mark.parametrize("command", ["plan", "prepare", "run"])
+def test_a_folder_without_images_starts_nothing(config: Path, command: str) -> None:
+    (config.parent / "photos" / "boat.jpg").unlink()
+    done = tilewright(command, config)
+    assert (done.returncode, "holds no image" in done.stderr) == (2, True)
+    (config.parent / "photos" / "inner").mkdir()
+    (config.parent / "photos" / "inner" / "boat.JPG").touch()
+    done = tilewright(command, config)
+    assert done.returncode == 2
+    assert "set include_subdirectories = true" in done.stderr
+    assert not (config.parent / "store").exists()
+
+
 def test_show_prints_the_contract(config: Path) -> None:
     dataset(config.parent / "store")
     for arguments in ([config], [config.parent / "store"], [config, "--dataset", "boats@1"]):
@@ -198,6 +212,13 @@ def test_show_prints_the_contract(config: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert [json.loads(line) for line in done.stdout.splitlines()] == [SHOWN]
     assert list(json.loads(done.stdout)) == list(SHOWN)
+
+
+def test_show_tells_people_each_sample_and_its_prompt(config: Path) -> None:
+    dataset(config.parent / "store")
+    done = tilewright("show", config)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "a/b.jpg  detail x1.1 at 1,2 64x64  [sidecar] a boat\n"
 
 
 @pytest.mark.parametrize(

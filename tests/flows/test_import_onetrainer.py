@@ -52,7 +52,7 @@ def test_people_get_the_counts_and_the_next_step(tmp_path: Path, preset: Path) -
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "settings taken over into" in done.stderr
-    assert "come with a later version" in done.stderr
+    assert "for a later version" in done.stderr
     assert f"next: tilewright plan {tmp_path / 'boats.toml'}" in done.stderr
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from flows.epoch_summary import duration, epoch_lines, export_lines, size
-from flows.summaries import estimated, stage_table
+from flows.summaries import estimated, show_stages, stage_table
 
 COUNTS = {"wanted": 9, "reused": 2, "computed": 7, "new": 7, "changed": 0, "removed": 0}
 STAGE = COUNTS | {"rejected": 0, "exact": False, "reasons": {"new": 7}}
@@ -44,7 +44,7 @@ def shown(stages: dict[str, Any]) -> list[str]:
 def test_only_a_plan_has_estimates() -> None:
     head, line = shown({"latents": STAGE})
     assert "time" not in head
-    assert line.endswith("at most, 7 new")
+    assert line.endswith("at most: 7 new")
     known = {"seconds": 200.4, "bytes": 1_234_567, "from": "3 earlier runs"}
     head, line, unknown, nothing = shown(
         {
@@ -54,7 +54,7 @@ def test_only_a_plan_has_estimates() -> None:
         }
     )
     assert head.split()[-3:] == ["time", "size", "why"]
-    assert "3 min 20 s  1.23 MB  at most, 7 new" in line
+    assert "3 min 20 s  1.23 MB  at most: 7 new" in line
     assert unknown.split()[8:10] == ["?", "?"]
     assert "min" not in nothing
 
@@ -64,6 +64,17 @@ def test_captions_are_shown_once_there_are_any() -> None:
     assert len(shown({"captions": none})) == 1
     assert len(shown({"captions": none | {"rejected": 1}})) == 2
     assert len(shown({"captions": STAGE})) == 2
+
+
+@pytest.mark.parametrize(("at_most", "told"), [(True, "at most 12 samples"), (False, "12 samples")])
+def test_samples_of_a_plan_whose_tiles_may_be_blank_are_a_bound(
+    capsys: pytest.CaptureFixture[str], at_most: bool, told: str
+) -> None:
+    """Without cached latents no stage of the plan may have anything that is uncertain."""
+    dataset = {"name": "harbour", "version": None, "uri": None, "num_samples": 12}
+    outlook = EPOCHS | {"at_most": at_most}
+    show_stages({"stages": {}, "dataset": dataset, "outlook": outlook})
+    assert f"dataset harbour (no version yet), {told}\n" in capsys.readouterr().err
 
 
 def test_the_sum_says_what_is_not_known() -> None:
@@ -91,7 +102,7 @@ def test_exported_tiles(planned: bool) -> None:
     lines = export_lines(facts | {"folders": ["a", "b"], "skipped": ["x.jpg"]}, planned=planned)
     verb = "to write" if planned else "written"
     assert lines == [
-        f"tiles       24: {verb} 20 pictures and 3 texts, 1 texts are edited; in a, b",
+        f"tiles       24: {verb} 20 pictures and 3 texts; with a text of yours: 1; folder: a, b",
         "not cut     x.jpg: it changed meanwhile",
     ]
 

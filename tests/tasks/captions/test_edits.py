@@ -8,8 +8,14 @@ import pytest
 
 from tasks.export.record import RECORD
 from tests.model_fixtures import TinyModels
-from tests.projects import Prepared, Project, make_project
-from tests.tasks.pipeline.exporting import CROPS, Exporting, rows_of
+from tests.projects import Prepared
+from tests.tasks.pipeline.exporting import (
+    CROPS,
+    Exporting,
+    copy_exporting,
+    make_exporting,
+    rows_of,
+)
 
 NOTHING = {"scan": 0, "prompts": 0, "crops": 0, "text": 0, "latents": 0}
 EDIT = "rigging against the evening sky"
@@ -17,19 +23,12 @@ EDIT = "rigging against the evening sky"
 
 @pytest.fixture(scope="module")
 def exported_once(tmp_path_factory: pytest.TempPathFactory, tiny_models: TinyModels) -> Exporting:
-    folder = tmp_path_factory.mktemp("edits") / "project"
-    exporting = Exporting(make_project(folder, tiny_models["sd15"], num_photos=2), folder / "tiles")
-    exporting.prepare()
-    return exporting
+    return make_exporting(tmp_path_factory.mktemp("edits") / "project", tiny_models["sd15"])
 
 
 @pytest.fixture
 def exporting(exported_once: Exporting, tmp_path: Path) -> Exporting:
-    folder = tmp_path / "project"
-    shutil.copytree(exported_once.project.folder, folder)
-    copied = Exporting(Project(folder), folder / "tiles")
-    copied.prepare()
-    return copied
+    return copy_exporting(exported_once, tmp_path / "project")
 
 
 def prepared_as_planned(exporting: Exporting, *settings: str) -> Prepared:

@@ -33,7 +33,10 @@ def test_a_problem_says_key_value_origin_and_remedy(write: Write) -> None:
         ("train.train_dtype=bf16", "train.train_dtype", '"float32", "bfloat16", "float16"'),
         ("model.output_format=kohya", "model.output_format", 'did you mean "kohya_lora"?'),
         ("train.epochs=0", "train.epochs", "greater than or equal to 1"),
-        ("train.epochs=many", "train.epochs", "must be a valid integer"),
+        ("train.epochs=many", "train.epochs", "must be a whole number"),
+        ("train.epochs=2.5", "train.epochs", "must be a whole number"),
+        ("train.learning_rate=fast", "train.learning_rate", "must be a number"),
+        ("data.latent_caching=maybe", "data.latent_caching", "must be true or false"),
         (f"{CROPS}.scales=2", f"{CROPS}.scales", "must be a list; write [2]"),
         ("train.sample=3", "train.sample", "must be a table"),
         ("model.family=sd16", "model.family", 'did you mean "sd15"?'),
@@ -66,7 +69,7 @@ def test_a_wrong_setting_is_explained(write: Write, option: str, key: str, told:
         ("tile_resolution=100", "tile_resolution", "nearest: 96 or 104"),
         ("overlap=512", "overlap", "less than the tile, which is 512 pixels"),
         ("tile_resolution=256, overlap=256", "overlap", "which is 256 pixels"),
-        ("include_full_images=false, scales=[]", "scales", "leaves no samples"),
+        ("scales=[]", "scales", "gives no tiles"),
     ],
 )
 def test_tiles_are_checked_only_when_they_are_on(

@@ -196,7 +196,7 @@ def test_a_large_file_is_hashed_in_pieces_and_described_from_a_stream(photo: Pat
 
 
 def test_every_one_of_many_files_is_hashed(tmp_path: Path) -> None:
-    for number in range(3 * CHUNK_FILES + 1):
+    for number in range(2 * CHUNK_FILES + 1):
         (tmp_path / f"{number:04}.jpg").write_bytes(str(number).encode())
     files = list_files(str(tmp_path), recursive=False)
     rows = list(hash_files(files, "image", lambda _: {}, threads=3, settle=False))

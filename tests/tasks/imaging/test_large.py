@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.imaging.decode import ImageError, decode
+from tasks.imaging.decode import ImageError, decode, peak_bytes
 from tasks.imaging.header import open_image, orientation
 from tasks.imaging.large import LARGE_PIXELS, decode_large, is_plain
 from tests import odd_files
@@ -192,3 +192,16 @@ def test_a_large_file_is_decoded_by_libvips_and_a_small_one_is_not(
     damaged[len(damaged) // 2] ^= 255
     with pytest.raises(ImageError, match="truncated or damaged"):  # Pillow says "damaged"
         decode(bytes(damaged))
+
+
+def test_the_memory_that_decoding_takes_is_estimated_by_who_decodes() -> None:
+    plain, progressive = (
+        open_image(odd_files.encoded(odd_files.photo(), "JPEG", progressive=how))
+        for how in (False, True)
+    )
+    pixels = 96 * 64
+    assert peak_bytes(plain) == 4 * pixels
+    assert peak_bytes(progressive) == 9 * pixels
+    assert peak_bytes(open_image(odd_files.rgb16_png())) == 8 * pixels
+    large = open_image(odd_files.bomb_png(10_000, 10_000))
+    assert peak_bytes(large) == 4 * 10_000 * 10_000

@@ -117,6 +117,8 @@ def test_switches_come_over_as_they_are(onetrainer: OneTrainer) -> None:
     assert result.toml["concepts"][0]["image"]["detail_crops"]["save_directory"] == "crops"
     assert "had no effect" in result.comment("regenerate_each_epoch")
     assert "the fork deletes it" in result.comment("save_directory")
+    result = imported(onetrainer, save_to_disk=True, save_directory="C:\\tiles")
+    assert "a path of Windows" in result.comment("save_directory")
 
 
 def test_tiles_on_disk_need_a_folder_here(onetrainer: OneTrainer) -> None:

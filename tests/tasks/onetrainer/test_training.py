@@ -191,6 +191,13 @@ def test_secrets_are_not_repeated(onetrainer: OneTrainer) -> None:
     assert "geheim" not in str(result.imported)
 
 
+@pytest.mark.parametrize("key", ["huggingface_token", "hf_tokens", "my_secret", "some_api_key"])
+def test_secrets_of_unknown_keys_are_not_repeated(onetrainer: OneTrainer, key: str) -> None:
+    result = imported(onetrainer, **{key: "geheim"})
+    assert key in result.left
+    assert "geheim" not in result.text
+
+
 def test_what_is_not_needed_is_told_only_where_it_was_changed(onetrainer: OneTrainer) -> None:
     assert "cache_dir" not in imported(onetrainer, cache_dir="workspace-cache/run").left
     left = imported(onetrainer, cache_dir="/fast/cache", debug_mode=True).left

@@ -1,10 +1,11 @@
 """A project whose tiles are written to disk, and what tests look at there."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.projects import Prepared, Project
+from tests.projects import Prepared, Project, make_project
 
 CROPS = "concepts.0.image.detail_crops."
 
@@ -31,6 +32,21 @@ class Exporting:
 
     def sidecars(self, stem: str = "") -> list[Path]:
         return sorted(self.tiles.glob(f"{stem}*.txt"))
+
+
+def make_exporting(folder: Path, model: Path) -> Exporting:
+    """Two photos whose tiles are exported."""
+    exporting = Exporting(make_project(folder, model, num_photos=2), folder / "tiles")
+    exporting.prepare()
+    return exporting
+
+
+def copy_exporting(exporting: Exporting, folder: Path) -> Exporting:
+    """The same project with its store and its tiles, in a folder of its own."""
+    shutil.copytree(exporting.project.folder, folder)
+    copied = Exporting(Project(folder), folder / "tiles")
+    copied.prepare()
+    return copied
 
 
 def rows_of(prepared: Prepared, picture: Path) -> list[dict[str, Any]]:

@@ -17,30 +17,27 @@ from tasks.imaging.jobs import row_view
 from tasks.imaging.views import view_pixels
 from tasks.pipeline.export import export_tiles
 from tests.model_fixtures import TinyModels
-from tests.projects import copy_project, make_old, make_project
+from tests.projects import copy_project, make_old
 from tests.server_fixtures import PrefectServer
-from tests.tasks.pipeline.exporting import CROPS, Exporting, rows_of
+from tests.tasks.pipeline.exporting import (
+    CROPS,
+    Exporting,
+    copy_exporting,
+    make_exporting,
+    rows_of,
+)
 
 TWO = "train.epochs=2"
 
 
 @pytest.fixture(scope="module")
 def exported_once(tmp_path_factory: pytest.TempPathFactory, tiny_models: TinyModels) -> Exporting:
-    folder = tmp_path_factory.mktemp("exported")
-    project = make_project(folder / "project", tiny_models["sd15"], num_photos=2)
-    exporting = Exporting(project, project.folder / "tiles")
-    exporting.prepare()
-    return exporting
+    return make_exporting(tmp_path_factory.mktemp("exported") / "project", tiny_models["sd15"])
 
 
 @pytest.fixture
 def exporting(exported_once: Exporting, tmp_path: Path) -> Exporting:
-    """The same project with its store and its tiles, in a folder of its own."""
-    folder = tmp_path / "project"
-    shutil.copytree(exported_once.project.folder, folder)
-    copied = Exporting(type(exported_once.project)(folder), folder / "tiles")
-    copied.prepare()
-    return copied
+    return copy_exporting(exported_once, tmp_path / "project")
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:

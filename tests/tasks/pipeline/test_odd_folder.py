@@ -1,6 +1,8 @@
 """One bad file never ends a run: a folder of broken and odd files gives a good dataset."""
 
-from collections.abc import Callable
+import os
+import unicodedata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -8,33 +10,24 @@ import pytest
 
 from storage.quarantine import read_quarantine
 from storage.store import open_store
+from tasks.stage import Context
 from tests import odd_files
 from tests.model_fixtures import TinyModels
+from tests.permissions import as_anybody
 from tests.photos import make_photo
 from tests.projects import Prepared, Project, make_old, make_project
-
-RECURSIVE = "concepts.0.include_subdirectories=true"
-NAME_MAX = 255
-BAD: dict[str, tuple[Callable[[], bytes], str]] = {
-    "bomb.png": (odd_files.bomb_png, "pixels"),
-    "empty.jpg": (odd_files.empty, "empty"),
-    "header-only.jpg": (odd_files.header_only_jpeg, ""),
-    "text.png": (odd_files.text_as_png, "not an image"),
-    "truncated.jpg": (odd_files.truncated_jpeg, "truncated"),
-    "truncated.png": (odd_files.truncated_png, "truncated"),
-}
-GOOD: dict[str, Callable[[], bytes]] = {
-    "cmyk.jpg": odd_files.cmyk_jpeg,
-    "grey16.png": odd_files.grey16_png,
-    "plain.png": lambda: odd_files.encoded(odd_files.photo(), "PNG"),
-    "rotated.jpg": odd_files.exif_rotated_jpeg,
-    "same-stem.jpeg": lambda: make_photo(96, 64, 11),
-    "same-stem.png": lambda: odd_files.encoded(odd_files.photo(seed=12), "PNG"),
-    "sub/inner.jpg": lambda: make_photo(96, 64, 13),
-    "wrong-suffix.png": lambda: make_photo(96, 64, 14),
-    "\u00fcml\u00e4ut \u2603 \u65e5\u672c 'quoted' #%.jpg": lambda: make_photo(96, 64, 15),
-    "l" * (NAME_MAX - 4) + ".jpg": lambda: make_photo(96, 64, 16),
-}
+from tests.tasks.pipeline.odd_folder import (
+    ANIMATED,
+    BAD,
+    CHANGING,
+    GOOD,
+    LIKE_THE_PHOTO,
+    NO_FILES,
+    RECURSIVE,
+    fill,
+    prepare_while_files_change,
+    write,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,87 +36,118 @@ def folder(
 ) -> tuple[Project, Prepared]:
     root = tmp_path_factory.mktemp("odd")
     project = make_project(root / "project", tiny_models["sd15"], num_photos=0)
-    (project.photos / "sub").mkdir()
-    (project.photos / "sub" / "loop").symlink_to(project.photos, target_is_directory=True)
-    (project.photos / "dangling.jpg").symlink_to(root / "nowhere.jpg")
-    for name, make in GOOD.items():
-        write(project, name, make())
-    for name, (make, _) in BAD.items():
-        write(project, name, make())
-    return project, project.prepare(RECURSIVE)
+    fill(project)
+    return project, as_anybody(lambda: prepare_while_files_change(project))
 
 
-def write(project: Project, name: str, data: bytes) -> None:
-    path = project.photos / name
-    path.write_bytes(data)
-    path.with_suffix(".txt").write_text(f"a photo called {path.stem[:20]}")
-    make_old(path)
-    make_old(path.with_suffix(".txt"))
-
-
-def rejects(project: Project) -> list[dict[str, Any]]:
+def quarantined(project: Project) -> dict[str, dict[str, Any]]:
     store = open_store(project.config().store.url)
-    return sorted(read_quarantine(store).to_pylist(), key=lambda row: str(row["path"]))
+    return {row["path"]: row for row in read_quarantine(store).to_pylist()}
+
+
+def rejected(project: Project, prepared: Prepared) -> dict[str, str]:
+    """The reason of every file that is named, each once."""
+    paths = [path for path, _ in prepared.rejects]
+    assert len(set(paths)) == len(paths), "each is named once"
+    return {os.path.relpath(path, project.photos): why for path, why in prepared.rejects}
 
 
 def full_images(prepared: Prepared, project: Project) -> dict[str, dict[str, Any]]:
     rows = [row for row in prepared.rows.to_pylist() if row["kind"] == "full"]
-    return {str(Path(row["path"]).relative_to(project.photos)): row for row in rows}
+    assert len({row["path"] for row in rows}) == len(rows)
+    return {os.path.relpath(row["path"], project.photos): row for row in rows}
 
 
-def test_every_bad_file_is_rejected_once_with_a_reason(folder: tuple[Project, Prepared]) -> None:
+def test_every_bad_file_is_named_once_with_its_reason(folder: tuple[Project, Prepared]) -> None:
     project, prepared = folder
-    found = rejects(project)
-    assert [Path(row["path"]).name for row in found] == list(BAD)
-    for row, (_, reason) in zip(found, BAD.values(), strict=True):
-        assert row["reason"]
-        assert reason in row["reason"]
-        assert row["stage"] in ("scan", "crops")
-        assert row["attempts"] == 1
+    found = rejected(project, prepared)
+    expected = {name: reason for name, (_, reason) in BAD.items()} | NO_FILES | CHANGING
+    assert set(found) == set(expected)
+    for name, reason in expected.items():
+        assert reason in found[name], name
     counts = prepared.counts
-    assert sum(counts[stage].rejected for stage in ("scan", "prompts", "crops")) == len(BAD)
+    stages = ("scan", "prompts", "crops")
+    assert sum(counts[stage].rejected for stage in stages) == len(expected)
     assert counts["text"].rejected == counts["latents"].rejected == 0
+    assert {row["attempts"] for row in quarantined(project).values()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("photo.heic", "pillow_heif"), ("photo.jxl", "pillow_jxl")]
+)
+def test_a_format_of_an_extra_says_which(
+    folder: tuple[Project, Prepared], name: str, module: str
+) -> None:
+    reason = rejected(*folder)[name]
+    assert ("install tilewright[" in reason) == (find_spec(module) is None)
 
 
 def test_every_good_file_is_in_the_dataset_once(folder: tuple[Project, Prepared]) -> None:
     project, prepared = folder
-    paths = [row["path"] for row in prepared.rows.to_pylist() if row["kind"] == "full"]
-    assert len(paths) == len(GOOD)
     found = full_images(prepared, project)
     assert set(found) == set(GOOD)
     for name, row in found.items():
-        assert row["prompts"] == [f"a photo called {Path(name).stem[:20]}"]
+        told = [unicodedata.normalize("NFC", prompt) for prompt in row["prompts"]]
+        stem = Path(name).stem[:20].strip()
+        assert told == [unicodedata.normalize("NFC", f"a photo called {stem}")]
 
 
 def test_the_odd_ones_are_seen_right(folder: tuple[Project, Prepared]) -> None:
     project, prepared = folder
     found = full_images(prepared, project)
-    for name in ("cmyk.jpg", "rotated.jpg", "plain.png"):
+    for name in LIKE_THE_PHOTO:
         row = found[name]
         assert (row["original_width"], row["original_height"]) == (96, 64), name
         assert row["luma_std"] == pytest.approx(found["plain.png"]["luma_std"], rel=0.05), name
     ramp = 100 / 255 / 12**0.5  # a linear ramp of 100 of 255 levels
-    assert found["grey16.png"]["luma_std"] == pytest.approx(ramp, rel=0.1)
+    for name in ("grey16.png", "grey16.tif"):
+        assert found[name]["luma_std"] == pytest.approx(ramp, rel=0.1)
+    assert found["float-0-to-1.tif"]["luma_std"] == pytest.approx(1 / 12**0.5, rel=0.1)
+    for name in ANIMATED.keys() - {"pages.tif"}:
+        assert found[name]["luma_std"] < 0.01, f"{name}: one frame of one colour"
 
 
-def test_a_second_run_computes_nothing(folder: tuple[Project, Prepared]) -> None:
+def test_several_frames_are_counted(folder: tuple[Project, Prepared]) -> None:
+    project, _ = folder
+    context = Context(project.config())
+    cache = context.hash_cache("image").to_pylist()
+    frames = {os.path.relpath(row["path"], project.photos): row["frames"] for row in cache}
+    expected = dict.fromkeys(GOOD, 1) | {name: number for name, (_, number) in ANIMATED.items()}
+    assert {name: frames[name] for name in GOOD} == expected
+
+
+def test_later_runs_try_only_what_changed(folder: tuple[Project, Prepared]) -> None:
     project, first = folder
-    again = project.prepare(RECURSIVE)
-    assert set(again.computed().values()) == {0}
-    assert not again.created
-    assert {name: counts.rejected for name, counts in again.counts.items()} == {
-        name: counts.rejected for name, counts in first.counts.items()
+    again = as_anybody(lambda: project.prepare(RECURSIVE))
+    changed = {name for name in CHANGING if name.startswith("changes")}
+    assert again.counts["scan"].computed == len(changed)
+    assert set(full_images(again, project)) == set(GOOD) | changed
+    assert set(rejected(project, again)) == set(BAD) | set(NO_FILES)
+    tried = {
+        os.path.relpath(path, project.photos): row["attempts"]
+        for path, row in quarantined(project).items()
     }
-    assert [row["attempts"] for row in rejects(project)] == [1] * len(BAD)
+    assert {tried[name] for name in BAD} == {1}
+    third = as_anybody(lambda: project.prepare(RECURSIVE))
+    assert set(third.computed().values()) == {0}
+    assert not third.created
+    assert rejected(project, third) == rejected(project, again)
 
 
 def test_a_repaired_file_is_tried_again(folder: tuple[Project, Prepared]) -> None:
-    project, first = folder
-    write(project, "truncated.jpg", make_photo(96, 64, 17))
-    again = project.prepare(RECURSIVE)
-    assert again.counts["scan"].computed == 1
-    assert set(full_images(again, project)) == {*GOOD, "truncated.jpg"}
-    assert sum(counts.rejected for counts in again.counts.values()) == len(BAD) - 1
+    project, _ = folder
+    before = as_anybody(lambda: project.prepare(RECURSIVE))
+    write(project, "truncated.jpg", make_photo(96, 64, 19))
+    (project.photos / "private.jpg").chmod(0o600)
+    (project.photos / "locked").chmod(0o700)
+    (project.photos / "dangling.jpg").unlink()
+    again = as_anybody(lambda: project.prepare(RECURSIVE))
+    repaired = {"truncated.jpg", "private.jpg", "locked/unseen.jpg"}
+    assert again.counts["scan"].computed == len(repaired)
+    assert set(full_images(again, project)) == set(full_images(before, project)) | repaired
+    assert set(rejected(project, before)) - set(rejected(project, again)) == {
+        *("truncated.jpg", "private.jpg", "locked", "dangling.jpg")
+    }
 
 
 def test_raising_the_pixel_limit_brings_refused_files_back(

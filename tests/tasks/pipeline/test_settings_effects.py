@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from tasks.config.loading import load_config
+from tasks.config.models import Config
 from tasks.config.schema import all_keys
 from tests.model_fixtures import TinyModels
+from tests.projects import Project
 from tests.tasks.pipeline import settings_effects as effects
 from tests.tiny import build_tiny
 
@@ -45,7 +47,7 @@ def test_the_table_is_what_a_plan_says(
         assert found == table, "the table is out of date: run this test with --golden=write"
 
 
-def _config(project, key, models):  # type: ignore[no-untyped-def]
+def _config(project: Project, key: str, models: dict[str, Path]) -> Config:
     return load_config(project.run_toml, effects.overrides(key, project, models))
 
 

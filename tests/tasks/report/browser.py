@@ -52,6 +52,13 @@ class Browser:
         self.call("Page.navigate", url=path.as_uri())
         self.wait("document.documentElement?.dataset.readyMs")
 
+    def load(self, path: Path) -> None:
+        """Opens a file, and waits until it is read to its end; needs no script."""
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        loader = self.call("Page.navigate", url=path.as_uri())["loaderId"]
+        while not any(_is_loaded(message, loader) for message in self.messages):
+            self.messages.append(json.loads(self.socket.recv(timeout=60)))
+
     def run(self, script: str) -> Any:
         """The value of an expression in the page; promises are awaited."""
         options = {"awaitPromise": True, "returnByValue": True, "userGesture": True}
@@ -93,6 +100,12 @@ class Browser:
             for message in self.messages
             if message["method"] == "Network.requestWillBeSent"
         ]
+
+
+def _is_loaded(message: dict[str, Any], loader: str) -> bool:
+    about = message["params"]
+    is_lifecycle = message["method"] == "Page.lifecycleEvent"
+    return is_lifecycle and (about["name"], about["loaderId"]) == ("load", loader)
 
 
 @contextmanager

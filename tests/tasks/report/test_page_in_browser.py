@@ -274,11 +274,9 @@ def test_without_script_the_summary_is_there(tab: Browser, tmp_path: Path) -> No
     )
     tab.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
-        tab.call("Page.navigate", url=page.as_uri())
-        text = ""
-        while "samples" not in text:
-            root = tab.call("DOM.getDocument", depth=0)["root"]["nodeId"]
-            text = tab.call("DOM.getOuterHTML", nodeId=root)["outerHTML"].split("<script", 1)[0]
+        tab.load(page)
+        root = tab.call("DOM.getDocument", depth=0)["root"]["nodeId"]
+        text = tab.call("DOM.getOuterHTML", nodeId=root)["outerHTML"].split("<script", 1)[0]
         assert "The sources need JavaScript" in text and "3 sources" in text
     finally:
         tab.call("Emulation.setScriptExecutionDisabled", value=False)

@@ -28,8 +28,8 @@ def test_the_result_is_nfc() -> None:
         ("{prompt!r}", "unknown placeholder {prompt!r}"),
         ("{prompt:>9}", "unknown placeholder {prompt:>9}"),
         ("{prompt.x}", "unknown placeholder {prompt.x}"),
-        ("{prompt} :}", "write a brace that is meant as such twice"),
-        ("{prompt", "write a brace that is meant as such twice"),
+        ("{prompt} :}", "a brace without its partner"),
+        ("{prompt", "a brace without its partner"),
     ],
 )
 def test_a_wrong_template_is_explained(template: str, told: str) -> None:
