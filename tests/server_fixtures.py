@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 T = TypeVar("T")
 BIN = Path(sys.executable).parent
 START_SECONDS = 120.0
+BUSY_ATTEMPTS = 6
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -70,13 +71,20 @@ class PrefectServer:
 
     def post(self, path: str, **body: Any) -> Any:
         """Calls the REST API."""
-        reply = httpx.post(f"{self.url}{path}", json=body, timeout=30, trust_env=False)
-        reply.raise_for_status()
-        return reply.json()
+        return self._call("POST", path, json=body)
 
     def get(self, path: str) -> Any:
         """Reads from the REST API."""
-        reply = httpx.get(f"{self.url}{path}", timeout=30, trust_env=False)
+        return self._call("GET", path)
+
+    def _call(self, method: str, path: str, **content: Any) -> Any:
+        """Asks again while SQLite is busy, as Prefect's own client does."""
+        for attempt in range(BUSY_ATTEMPTS):
+            url = f"{self.url}{path}"
+            reply = httpx.request(method, url, timeout=30, trust_env=False, **content)
+            if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(0.2 * 2**attempt)
         reply.raise_for_status()
         return reply.json()
 

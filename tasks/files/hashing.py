@@ -104,15 +104,17 @@ def hash_files(
         _prefetch(chunk)
         return [_row(file, kind, describe, settle=settle) for file in chunk]
 
-    for done in thread_map(rows, _chunks(ordered), threads):
+    for done in thread_map(rows, _chunks(ordered, settle=settle), threads):
         yield from done
 
 
-def _chunks(files: Iterable[FileStat]) -> Iterator[list[FileStat]]:
+def _chunks(files: Iterable[FileStat], *, settle: bool) -> Iterator[list[FileStat]]:
+    """Files in small lots; one that must settle is alone, so that nothing done waits for it."""
     chunk: list[FileStat] = []
     num_bytes = 0
     for file in files:
-        if chunk and (len(chunk) == CHUNK_FILES or num_bytes + file.size > CHUNK_BYTES):
+        full = len(chunk) == CHUNK_FILES or num_bytes + file.size > CHUNK_BYTES
+        if chunk and (full or (settle and _seconds_to_settle(file) > 0)):
             yield chunk
             chunk, num_bytes = [], 0
         chunk.append(file)
@@ -184,9 +186,14 @@ def _failure(hashed_at_ns: int, reason: str) -> dict[str, Any]:
 
 
 def _wait_until_settled(file: FileStat) -> None:
+    time.sleep(_seconds_to_settle(file))
+
+
+def _seconds_to_settle(file: FileStat) -> float:
+    """How long until a write to the file would show in its stat; 0 when it would by now."""
     now = time.time_ns()
-    if now - RACY_NS <= file.mtime_ns <= now:
-        time.sleep((file.mtime_ns + RACY_NS - now) / 1e9 + 0.001)
+    fresh = now - RACY_NS <= file.mtime_ns <= now
+    return (file.mtime_ns + RACY_NS - now) / 1e9 + 0.001 if fresh else 0.0
 
 
 def _array(values: pa.ChunkedArray) -> pa.Array:

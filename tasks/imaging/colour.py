@@ -3,7 +3,7 @@
 * 16-bit grey is scaled (white is 65535, or 4095 in a 12-bit TIFF), never clipped.
 * Floating point grey must lie in 0..1 and is taken as display-referred; anything else is refused.
 * 32-bit integer grey must lie in 0..65535 and counts as 16-bit; anything else is refused.
-* 16-bit colour is cut to its high byte (Pillow's reader).
+* 16-bit colour is cut to its high byte (as Pillow's reader does it).
 * Transparency, also of palettes, is composited over white: web graphics are drawn for a white page.
 * CMYK, YCbCr, LAB and palettes are converted by Pillow; Adobe's inverted CMYK is put right by it.
 * An embedded ICC profile that is not sRGB is converted (relative colorimetric, black point

@@ -17,7 +17,7 @@ from tasks.files.hashing import hash_files, look_up, stat_key, stat_table, trust
 from tasks.files.listing import FileStat, is_image, list_files
 from tasks.files.reading import num_threads
 from tasks.imaging.decode import ImageError, probe
-from tasks.imaging.mask import MASK_ENDING, mask_path
+from tasks.imaging.mask import MASK_ENDING
 from tasks.stage import Checked, Context, Rejection, Report, Stage, Tables, Wanted, compare
 
 VERSION = 1
@@ -37,7 +37,7 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
 
 
 def check(context: Context, wanted: Wanted) -> Checked:
-    """Files whose stat is in the hash cache need not be read."""
+    """Files whose stat is in the hash cache need not be read; what it says of them is added."""
     cached = look_up(wanted.table, trusted(context.hash_cache("image")))
     reasons = _reasons(cached, context.config.data.max_pixels)
     bad = with_columns(wanted.table, reason=reasons).filter(pc.is_valid(reasons))
@@ -51,7 +51,11 @@ def check(context: Context, wanted: Wanted) -> Checked:
     )
     moved = count_true(pc.not_equal(cached["path"], wanted.table["path"]))
     removed = max(0, checked.counts.removed - moved)
-    return replace(checked, counts=replace(checked.counts, removed=removed))
+    return replace(
+        checked,
+        wanted=replace(wanted, table=_described(wanted.table, cached, reasons)),
+        counts=replace(checked.counts, removed=removed),
+    )
 
 
 def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) -> None:
@@ -72,15 +76,20 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
 def manifest(context: Context, checked: Checked) -> pa.Table:
     """The good sources: concept, path, source_id, size and format; sidecar's and mask's stat."""
     table = checked.wanted.table
-    rows = trusted(context.hash_cache("image"))
     if context.dry_run and checked.missing.num_rows:
+        rows = trusted(context.hash_cache("image"))
         ahead = list(_hash(context, checked.missing, settle=False))
         rows = pa.concat_tables([rows, pa.Table.from_pylist(ahead, schema=rows.schema)])
-    found = look_up(table, rows)
-    reasons = _reasons(found, context.config.data.max_pixels)
-    good = pc.and_(pc.is_valid(found["content_id"]), pc.is_null(reasons))
+        found = look_up(table, rows)
+        table = _described(table, found, _reasons(found, context.config.data.max_pixels))
+    good = pc.and_(pc.is_valid(table["source_id"]), pc.is_null(table["reason"]))
+    return table.filter(good).drop_columns(["reason"])
+
+
+def _described(files: pa.Table, found: pa.Table, reasons: pa.Array) -> pa.Table:
+    """The files with their source_id, their header, and the reason why one cannot be used."""
     header = {name: found[name] for name in HEADER}
-    return with_columns(table, source_id=found["content_id"], **header).filter(good)
+    return with_columns(files, source_id=found["content_id"], **header, reason=reasons)
 
 
 def _reasons(cached: pa.Table, max_pixels: int) -> pa.Array:
@@ -95,29 +104,36 @@ def _reasons(cached: pa.Table, max_pixels: int) -> pa.Array:
 
 def _concept_files(concept: Concept) -> pa.Table:
     files = list_files(concept.path, recursive=concept.include_subdirectories)
-    images = [file for file in files if is_image(file.path)]
-    texts = {file.path: file for file in files if file.path.endswith(SIDECAR_SUFFIXES)}
-    masks = {file.path: file for file in files if file.path.endswith(MASK_ENDING)}
+    images = stat_table([file for file in files if is_image(file.path)])
     return with_columns(
-        stat_table(images),
-        concept=pa.array([concept.name] * len(images), pa.string()),
-        **_beside("sidecar", [_sidecar(image.path, texts) for image in images]),
-        **_beside("mask", [masks.get(mask_path(image.path)) for image in images]),
+        images,
+        concept=pa.repeat(pa.scalar(concept.name), images.num_rows),
+        **_beside("sidecar", images, files, SIDECAR_SUFFIXES),
+        **_beside("mask", images, files, (MASK_ENDING,)),
     )
 
 
-def _beside(name: str, files: list[FileStat | None]) -> dict[str, pa.ChunkedArray]:
-    """The stat of the file beside each image; its path is empty where there is none."""
-    table = stat_table([file or FileStat("", 0, 0, 0, 0, "") for file in files])
-    return {f"{name}_{column}": table[column] for column in table.column_names}
+def _beside(
+    name: str, images: pa.Table, files: list[FileStat], endings: tuple[str, ...]
+) -> dict[str, pa.Array]:
+    """The stat of the file beside each image: its stem and the first of `endings` that is there.
 
-
-def _sidecar(path: str, texts: dict[str, FileStat]) -> FileStat | None:
-    """The text file beside an image: NAME.txt, else NAME.caption."""
-    folder, slash, name = path.rpartition("/")
-    stem = f"{folder}{slash}{name.rpartition('.')[0]}"
-    found = (texts.get(f"{stem}{suffix}") for suffix in SIDECAR_SUFFIXES)
-    return next((file for file in found if file is not None), None)
+    Where there is none its path is empty.
+    """
+    there = [file for file in files if file.path.endswith(endings)]
+    of_stem = {
+        file.path.removesuffix(ending): file
+        for ending in reversed(endings)
+        for file in there
+        if file.path.endswith(ending)
+    }
+    table = stat_table([FileStat("", 0, 0, 0, 0, ""), *of_stem.values()])
+    at: pa.Array = pa.repeat(pa.scalar(0, pa.int32()), images.num_rows)
+    if of_stem:
+        stems = pc.replace_substring_regex(images["path"], r"\.[^./]*$", "")
+        found = pc.index_in(as_array(stems), pa.array(of_stem, pa.string()))
+        at = pc.fill_null(pc.add(found, 1), 0)
+    return {f"{name}_{column}": as_array(table[column]).take(at) for column in table.column_names}
 
 
 def _hash(context: Context, missing: pa.Table, *, settle: bool) -> Any:
