@@ -24,9 +24,7 @@ from storage.hashcache import read_hash_cache
 from storage.naming import now_iso
 from storage.quarantine import quarantine, read_quarantine
 from storage.store import Store, open_store
-from tasks.arrow import as_array as as_array
-from tasks.arrow import count_in, count_true, first_of_each
-from tasks.arrow import with_columns as with_columns
+from tasks.arrow import as_array, count_in, count_true, first_of_each, with_columns
 from tasks.config.models import Config
 
 Tables = Mapping[str, pa.Table]

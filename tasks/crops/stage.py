@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from storage.digest import canonical_json, digest_json, hexkey
 from storage.records import CROPS, K
 from storage.shards import RecordWriter
+from tasks.arrow import as_array, with_columns, with_matches
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
 from tasks.families import get_family
@@ -24,7 +25,7 @@ from tasks.imaging.augment import draw_augmentation
 from tasks.imaging.blank import is_blank, measure, resized_luma
 from tasks.imaging.decode import DECODER, IMAGING_VERSION, ImageError
 from tasks.imaging.jobs import SourceJob, source_jobs
-from tasks.imaging.layout import Placed, concept_layout, place_views
+from tasks.imaging.layout import Placed, concept_layouts, place_views
 from tasks.imaging.views import cut_views, sample_id, view_id
 from tasks.stage import (
     Checked,
@@ -34,9 +35,7 @@ from tasks.stage import (
     Stage,
     Tables,
     Wanted,
-    as_array,
     compare,
-    with_columns,
 )
 from tasks.thumbnails.stored import add_thumbnail, thumbnail_writer
 
@@ -69,11 +68,7 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
     """One item per view of a source; equal files of one concept are one source."""
     config = context.config
     family = get_family(config.model.family)
-    layouts = {
-        concept.name: concept_layout(config, concept, family.size_multiple)
-        for concept in config.concepts
-        if concept.enabled
-    }
+    layouts = concept_layouts(config, family.size_multiple)
     columns: dict[str, list[Any]] = {name: [] for name in GEOMETRY.names}
     seen: set[tuple[str, bytes]] = set()
     names = ["concept", "path", "source_id", "width", "height"]
@@ -174,9 +169,7 @@ def manifest(context: Context, checked: Checked) -> pa.Table:
     """
     measured = context.committed("crops", checked.wanted.stage_id)
     table = checked.wanted.table
-    at = pc.index_in(table["key"], as_array(measured["key"]))
-    names = ("luma_std", "edge_share")
-    table = with_columns(table, **{name: measured[name].take(as_array(at)) for name in names})
+    table = with_matches(table, measured, {name: name for name in ("luma_std", "edge_share")})
     if not context.dry_run:
         table = table.filter(pc.is_valid(table["luma_std"]))
     elif checked.bad.num_rows:
@@ -195,16 +188,13 @@ def _samples(views: pa.Table, config: Config) -> pa.Table:
     """The views with their augmentation drawn: a tile once per variation of its concept."""
     family = get_family(config.model.family)
     concepts = {concept.name: concept for concept in config.concepts}
-    variations = {
-        name: concept_layout(config, concept, family.size_multiple).variations
-        for name, concept in concepts.items()
-    }
+    layouts = concept_layouts(config, family.size_multiple)
     rows: list[int] = []
     numbers: list[int] = []
     values: list[dict[str, Any]] = []
     columns = views.select(["concept", "key", "variation"]).to_pydict().values()
     for row, (name, view, variation) in enumerate(zip(*columns, strict=True)):
-        known = range(variations[name]) if variation is None else [variation]
+        known = range(layouts[name].variations) if variation is None else [variation]
         image, varied = concepts[name].image, concepts[name].type != "validation"
         for number in known:
             drawn = draw_augmentation(image, config.data.seed, view, number) if varied else {}
