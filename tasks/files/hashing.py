@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.digest import digest_bytes, digest_file
+from tasks.arrow import as_array
 from tasks.files.listing import UNUSABLE, FileStat, is_local
 from tasks.files.reading import read_bytes, thread_map
 from tasks.imaging.formats import outdated_refusals
@@ -75,19 +76,21 @@ def look_up(files: pa.Table, rows: pa.Table) -> pa.Table:
         files: the stat columns, one row per file.
         rows: trusted rows of the hash cache.
     """
-    rows = rows.filter(pc.is_in(rows["size"], _array(files["size"])))
-    same = pc.index_in(stat_key(files), _array(stat_key(rows)))
+    rows = rows.filter(pc.is_in(rows["size"], as_array(files["size"])))
+    same = pc.index_in(stat_key(files), as_array(stat_key(rows)))
     if not same.null_count:
-        return rows.take(_array(same))
+        return rows.take(as_array(same))
     moved_from = rows.filter(pc.is_null(rows["error"]))
-    moved = pc.index_in(stat_key(files, MOVED_COLUMNS), _array(stat_key(moved_from, MOVED_COLUMNS)))
+    moved = pc.index_in(
+        stat_key(files, MOVED_COLUMNS), as_array(stat_key(moved_from, MOVED_COLUMNS))
+    )
     nameless = pc.and_(pc.equal(files["inode"], 0), pc.equal(files["etag"], ""))
     # A row of the very same path is no rename: its ctime says that the file was written to.
-    in_place = pc.equal(moved_from["path"].take(_array(moved)), files["path"])
+    in_place = pc.equal(moved_from["path"].take(as_array(moved)), files["path"])
     impossible = pc.or_(nameless, pc.fill_null(in_place, False))
     moved = pc.if_else(impossible, pa.scalar(None, pa.int32()), pc.add(moved, rows.num_rows))
     both = pa.concat_tables([rows, moved_from])
-    return both.take(_array(pc.coalesce(same, moved)))
+    return both.take(as_array(pc.coalesce(same, moved)))
 
 
 def hash_files(
@@ -194,7 +197,3 @@ def _seconds_to_settle(file: FileStat) -> float:
     now = time.time_ns()
     fresh = now - RACY_NS <= file.mtime_ns <= now
     return (file.mtime_ns + RACY_NS - now) / 1e9 + 0.001 if fresh else 0.0
-
-
-def _array(values: pa.ChunkedArray) -> pa.Array:
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

@@ -109,13 +109,14 @@ def open_image(data: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Image
 
 
 def frames_note(image_format: str, frames: int) -> str | None:
-    """What a person should know of a file with several pictures, or None."""
-    if frames < 2:
+    """What a person should know of a file with several pictures, or None.
+
+    That a phone's photo carries a preview or a depth map (MPO, HEIF) is nothing to know.
+    """
+    if frames < 2 or image_format in ("MPO", "HEIF"):
         return None
     if image_format == "TIFF":
         return f"{frames} pages, the first one is used"
-    if image_format in ("MPO", "HEIF"):
-        return f"{frames} pictures in one file, the main one is used"
     return f"animated: {frames} frames, the first one is used"
 
 

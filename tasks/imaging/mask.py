@@ -30,12 +30,6 @@ MASK_ENDING = "-masklabel.png"
 _MOST_ASPECT_CHANGE = 0.01
 
 
-def mask_path(path: str) -> str:
-    """Where the mask file of an image is, by the image's path or URL."""
-    folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}{name.rpartition('.')[0]}{MASK_ENDING}"
-
-
 def file_mask(data: bytes, size: tuple[int, int], *, max_pixels: int) -> "Pixels":
     """The luma of a mask file, brought to the (width, height) of its source.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.arrow import as_array, leading_uint64
 from tasks.epochs.outlook import ENLARGED, enlargement
+from tasks.imaging.header import frames_note
 from tasks.report.changes import Changes
 from tasks.report.inputs import REJECTED, Ints, Sources, Tables, ints
 from tasks.report.prompts import OWN, Prompts, kind_codes
@@ -37,8 +38,6 @@ MARKS = {
 """What a source may be, by the name of its mark."""
 CHANGED = ("added", "replaced", "renamed", "recropped", "reprompted", "varied")
 BITS = {name: 1 << number for number, name in enumerate(MARKS)}
-ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
-"""Formats in which several frames are an animation; those of TIFF are pages or reductions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +167,8 @@ def _frames(scan: pa.Table, sources: Sources) -> Iterable[tuple[int, str]]:
     several = scan.filter(pc.greater(scan["frames"], 1))
     columns = several.select(["format", "frames"]).to_pydict().values()
     for number, kind, frames in zip(sources.numbers(several).tolist(), *columns, strict=True):
-        if kind in ANIMATED:
-            yield number, f"animated: {frames:,} frames, the first one is used"
-        elif kind == "TIFF":
-            yield number, f"TIFF of {frames:,} pages or reductions: the first one is used"
+        if note := frames_note(kind, frames):
+            yield number, note
 
 
 def _numbers_of(sources: Sources, names: list[str]) -> Ints:

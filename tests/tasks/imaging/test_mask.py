@@ -13,7 +13,6 @@ from tasks.imaging.mask import (
     cut_masks,
     file_mask,
     mask_cells,
-    mask_path,
     may_be_transparent,
 )
 from tasks.imaging.sample_pixels import cut_samples
@@ -36,18 +35,6 @@ def png(pixels: np.ndarray, **options: object) -> bytes:
 
 
 # --- mask files ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("/photos/cat.jpg", "/photos/cat-masklabel.png"),
-        ("cat.v2.webp", "cat.v2-masklabel.png"),
-        ("s3://bucket/a.b/cat.PNG", "s3://bucket/a.b/cat-masklabel.png"),
-    ],
-)
-def test_a_mask_stands_beside_its_image(path: str, expected: str) -> None:
-    assert mask_path(path) == expected
 
 
 def test_grey_colour_one_bit_and_16_bit_masks_are_read_alike() -> None:

@@ -131,7 +131,7 @@ def test_a_tile_with_a_prompt_of_its_own_says_so() -> None:
     ("format_", "frames", "note"),
     [
         ("GIF", 12, "animated: 12 frames, the first one is used"),
-        ("TIFF", 5, "TIFF of 5 pages or reductions: the first one is used"),
+        ("TIFF", 5, "5 pages, the first one is used"),
         ("MPO", 2, None),
         ("WEBP", 1, None),
     ],
