@@ -70,7 +70,33 @@ CAPTIONS = pa.schema(
         ("key", K),
         ("view_id", K),
         ("prompts", pa.list_(pa.string())),
-        ("origin", pa.string()),  # edited (generated comes with the captioner)
+        ("origin", pa.string()),  # edited | withdrawn | generated
+        ("made_at", pa.string()),  # ISO 8601, UTC
+        # What follows is null where a person wrote the text.
+        ("unusable", pa.string()),  # why the answer is no caption; null = it is one
+        ("answer", pa.string()),  # of the model, as it came
+        ("protocol", pa.string()),
+        ("model", pa.string()),
+        ("model_digest", pa.string()),  # as the server told it
+        ("system_prompt", pa.string()),
+        ("template", pa.string()),  # of the user prompt
+        ("user_prompt", pa.string()),
+        ("options", pa.string()),  # JSON
+        ("json_schema", pa.string()),
+        ("sent_width", pa.int32()),
+        ("sent_height", pa.int32()),
+        ("server", pa.string()),
+        ("server_version", pa.string()),
+        ("seconds", pa.float32()),
+        ("attempts", pa.int16()),
+    ]
+)
+
+# Generated captions that a person has approved.
+REVIEWS = pa.schema(
+    [
+        ("key", K),  # of the caption
+        ("view_id", K),
         ("made_at", pa.string()),  # ISO 8601, UTC
     ]
 )

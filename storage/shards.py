@@ -184,8 +184,14 @@ class RecordWriter:
             if not self._rows:
                 self._since = time.monotonic()
             self._rows.append(dict(row))
-            seconds, items = self._limits
-            if len(self._rows) >= items or time.monotonic() - self._since >= seconds:
+            self.commit_due()
+
+    def commit_due(self) -> None:
+        """Commit if it is time: for who adds rows minutes apart."""
+        seconds, items = self._limits
+        with self._lock:
+            waited = time.monotonic() - self._since
+            if self._rows and (len(self._rows) >= items or waited >= seconds):
                 self.commit()
 
     def commit(self) -> int:

@@ -18,10 +18,15 @@ def report(stage: str, done: int, total: int, unit: str = "items") -> None:
         KeyboardInterrupt: the process was asked to stop, which the main thread alone would notice
             only when this piece of work is finished.
     """
-    if _stopping.is_set():
-        raise KeyboardInterrupt("asked to stop")
+    check()
     facts = {"stage": stage, "done": done, "total": total, "unit": unit}
     _logger.info("%s: %d of %d %s", stage, done, total, unit, extra=facts)
+
+
+def check() -> None:
+    """Raises KeyboardInterrupt when the process was asked to stop: for who waits long."""
+    if _stopping.is_set():
+        raise KeyboardInterrupt("asked to stop")
 
 
 def stop() -> None:

@@ -9,6 +9,7 @@ Nothing here or in a stage's own modules knows Prefect: `tasks.pipeline.plan` ru
 alone, `tasks.pipeline.task` turns the same records into Prefect tasks.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
@@ -24,7 +25,7 @@ from storage.hashcache import read_hash_cache
 from storage.naming import now_iso
 from storage.quarantine import quarantine, read_quarantine
 from storage.store import Store, open_store
-from tasks.arrow import as_array, count_in, count_true, first_of_each, with_columns
+from tasks.arrow import as_array, count_true, first_of_each, with_columns
 from tasks.config.models import Config
 
 Tables = Mapping[str, pa.Table]
@@ -36,7 +37,7 @@ Report = Callable[[int], None]
 _opened = lru_cache(maxsize=4)(open_store)
 """Every task of a process shares one open store: opening costs an object store several requests."""
 
-REFRESHED = "refresh was asked for"
+NEW, REFRESHED = "new", "refresh was asked for"
 MAX_PARTITIONS = 200
 """A Prefect server pays about 40 ms of CPU per task run, so a stage is cut into a few hundred."""
 
@@ -146,7 +147,7 @@ class Checked:
 
     wanted: Wanted
     missing: pa.Table
-    """The rows of `wanted.table` that must be made."""
+    """The rows of `wanted.table` that must be made, `why`, and whether they were (`was_there`)."""
     bad: pa.Table
     """The rows known to be bad, with their `reason` and whether they were `made` all the same: a
     file that is no image was hashed."""
@@ -204,7 +205,8 @@ def compare(
 ) -> Checked:
     """Splits the wanted items into reused, new, changed and bad ones, and counts removed ones.
 
-    A missing item whose `logical` name was in the last version is changed, else it is new.
+    A missing item whose `logical` name was in the last version is changed, else it is new; it is
+    changed also where the stage itself says `why`.
     `missing` keeps the order of the table, so that the items of a group stay together. The counts
     are exact when all of them are certain.
 
@@ -225,24 +227,46 @@ def compare(
     previous = context.previous(stage)
     if previous is not None and previous[0] != wanted.stage_id:
         changed_reason = "version, weights or data type of the stage changed"
-    changed = 0 if previous is None else count_in(missing["logical"], previous[1]["logical"])
-    new = missing.num_rows - changed
-    reasons = {"new": new, changed_reason: changed}
+    missing = _explained(missing, previous, changed_reason)
     if context.refreshes(stage):
-        reasons = {REFRESHED: missing.num_rows}
+        missing = with_columns(missing, why=pa.array([REFRESHED] * missing.num_rows, pa.string()))
+    changed = count_true(missing["was_there"])
     counts = StageCounts(
         wanted=good.num_rows,
         reused=good.num_rows - missing.num_rows,
         computed=missing.num_rows,
-        new=new,
+        new=missing.num_rows - changed,
         changed=changed,
         removed=0 if previous is None else num_removed(previous[1], wanted.table),
         rejected=count_true(is_bad),
         exact=_all_certain(missing),
-        reasons={reason: n for reason, n in reasons.items() if n},
+        reasons=reasons_of(missing),
     )
     reasoned = with_columns(unique, reason=bad["reason"].take(as_array(at)), made=made)
     return Checked(wanted, missing, reasoned.filter(is_bad), counts)
+
+
+def _explained(
+    missing: pa.Table, previous: tuple[str, pa.Table] | None, changed_reason: str
+) -> pa.Table:
+    """`missing` with `was_there`, whether the item was made before, and `why` it is to be made.
+
+    A stage that knows better than `changed_reason` has said `why` already.
+    """
+    none = pa.nulls(missing.num_rows, pa.string())
+    why = as_array(missing["why"]) if "why" in missing.column_names else none
+    was_there = pc.and_(pc.is_valid(why), pc.not_equal(pc.fill_null(why, NEW), NEW))
+    if previous is not None:
+        known = pc.is_in(as_array(missing["logical"]), as_array(previous[1]["logical"]))
+        was_there = pc.or_(was_there, known)
+    told = pc.if_else(was_there, pc.coalesce(why, pa.scalar(changed_reason)), NEW)
+    return with_columns(missing, was_there=was_there, why=told)
+
+
+def reasons_of(items: pa.Table) -> dict[str, int]:
+    """How many items are to be made for each reason; what is new comes first."""
+    counts = Counter(items["why"].to_pylist())
+    return dict(sorted(counts.items(), key=lambda item: (item[0] != NEW, item[0])))
 
 
 def _all_certain(missing: pa.Table) -> bool:

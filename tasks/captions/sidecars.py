@@ -8,13 +8,13 @@ from typing import Literal
 
 import pyarrow as pa
 
-from storage.records import CAPTIONS
 from tasks.arrow import first_of_each
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
 from tasks.export.names import sidecar_name, tile_name
 from tasks.export.record import Entry, listed, read_record, read_sidecar, text_digest
 from tasks.export.tiles import save_folder, saving_concepts, tile_rows, tile_texts
+from tasks.imaging.samples import kept_samples
 from tasks.stage import Tables
 from tasks.wording.resolve import resolve_prompts
 from tasks.wording.sources import split_prompts
@@ -44,18 +44,20 @@ class _Tiles:
     rows: pa.Table
     upstream: Tables
     config: Config
+    captions: pa.Table
+    """The generated ones."""
 
     @cached_property
     def texts(self) -> dict[bytes, str]:
         """Made only when a sidecar is there that the record does not know."""
-        manifests = {"prompts": self.upstream["prompts"], "captions": CAPTIONS.empty_table()}
+        manifests = {"prompts": self.upstream["prompts"], "captions": self.captions}
         return tile_texts(
             resolve_prompts(self.rows, manifests, self.config), self.concept.multiline
         )
 
 
 def read_sidecars(
-    config: Config, samples: pa.Table, upstream: Tables, known: Mapping[bytes, object]
+    config: Config, upstream: Tables, known: Mapping[bytes, object], captions: pa.Table
 ) -> dict[bytes, Said]:
     """What the sidecars of kept tiles say, by view_id; untouched ones say nothing.
 
@@ -64,14 +66,17 @@ def read_sidecars(
 
     Args:
         config: which concepts write tiles, and where.
-        samples: the kept samples.
         upstream: manifests of prompts and crops.
         known: the view_ids of which the store has an edit.
+        captions: what models said of tiles and photos, with OWN_TEXTS.
     """
     found: dict[bytes, Said] = {}
-    for concept in saving_concepts(config):
+    concepts = saving_concepts(config)
+    samples = kept_samples(upstream["crops"]) if concepts else None
+    for concept in concepts:
         rows = tile_rows(samples, concept.name)
-        for view, said in _of_concept(_Tiles(concept, rows, upstream, config), known):
+        tiles = _Tiles(concept, rows, upstream, config, captions)
+        for view, said in _of_concept(tiles, known):
             if view not in found or (said.verdict, found[view].verdict) == ("edited", "withdrawn"):
                 found[view] = said
     return found

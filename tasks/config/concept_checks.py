@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.config import layers, schema
+from tasks.config.caption_checks import caption_problems
 from tasks.config.concepts import Concept, TextConfig
 from tasks.config.family_checks import Report
 from tasks.config.models import Config
@@ -31,6 +32,7 @@ def concept_problems(config: Config, problem: Report) -> Iterator[Problem]:
         yield from _prompts(concept, place, problem)
         yield from _amount(concept, place, problem)
         yield from _samples(concept, place, problem)
+        yield from caption_problems(concept, place, problem)
         yield from _text(concept.text, (*place, "text"), problem)
 
 
@@ -134,10 +136,10 @@ def _takes_images_of(concept: Concept, folder: Path) -> bool:
 
 
 def _text(text: TextConfig, place: Place, problem: Report) -> Iterator[Problem]:
-    from tasks.wording.template import check_template
+    from tasks.wording.template import NAMES, check_template
 
     try:
-        check_template(text.prompt_template)
+        check_template(text.prompt_template, NAMES, needed="prompt")
     except ValueError as error:
         yield problem((*place, "prompt_template"), str(error))
     if text.tag_dropout_enable and text.tag_dropout_special_tags_mode != "none":

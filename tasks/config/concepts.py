@@ -3,14 +3,31 @@
 Names and meanings are OneTrainer's where it has the setting; the guide lists where defaults differ.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tasks.config.section import Section
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Multiline = Literal["lines", "paragraphs", "joined"]
+Positive = Annotated[float, Field(gt=0)]
+
+SYSTEM_PROMPT = (
+    "You write captions for training an image model. Answer with one caption of at most 30 words, "
+    "as comma-separated phrases: the subject first, then materials, textures, colours, light. Name "
+    "only what can be seen, no guesses, no introduction. If nothing can be told from the crop, "
+    "answer unclear_crop."
+)
+USER_PROMPT = "This is a detail of a larger photo. About the whole photo: {context}"
+
+
+def _listed(value: Any) -> Any:
+    """One text where a list of them is meant."""
+    return (value,) if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class TextConfig(Section):
@@ -87,6 +104,45 @@ class DetailCrops(Section):
     0 means all."""
     uncaptioned_prompt: Literal["inherit", "empty"] = "inherit"
     """What a tile without a caption of its own trains on: its source's prompt, or the empty one."""
+    enable_captioning: bool = False
+    """Let a vision model caption a share of the tiles; see docs/captioning.md."""
+    caption_full_images: bool = False
+    """Also caption whole photos without a prompt; needs neither tiles nor `enable_captioning`."""
+    caption_probability: Probability = 0.2
+    """The share of tiles that get a caption. Raising it only adds tiles."""
+    caption_mode: Literal["replace", "append"] = "replace"
+    """A tile trains on its caption alone, or on its source's prompt followed by the caption."""
+    caption_protocol: Literal["ollama", "openai"] = "ollama"
+    """What the server speaks; `openai`: vLLM, llama.cpp's server, LM Studio."""
+    caption_endpoint: Texts = ("http://localhost:11434",)
+    """Address of the server, or a list: several servers share the work. A key that it wants comes
+    from the environment, TILEWRIGHT_CAPTION_API_KEY."""
+    caption_model: str = Field(default="qwen2.5vl:3b", min_length=1)
+    """The vision model, by the server's name for it."""
+    caption_system_prompt: str = SYSTEM_PROMPT
+    """What the model is told about its task."""
+    caption_user_prompt: str = Field(default=USER_PROMPT, min_length=1)
+    """What is asked with each picture. `{context}` is the first prompt of the photo; also
+    `{concept}`, `{file_name}`, `{scale}` and `{rect}` (left, top, width, height in pixels)."""
+    caption_image_px: int = Field(default=768, ge=16)
+    """Long side of the picture that is sent; smaller tiles are sent as they are."""
+    caption_max_tokens: int = Field(default=256, ge=1)
+    """Longer answers are cut off and are no captions."""
+    caption_temperature: float = Field(default=0.0, ge=0)
+    """0 gives the same caption for the same picture."""
+    caption_json_schema: str = ""
+    """A JSON schema of the answer, as text; the caption is made of its values. Default: no JSON."""
+    caption_timeout: Positive = 120.0
+    """Seconds that one request may take."""
+    caption_max_retries: int = Field(default=4, ge=0)
+    """So often a request that failed is made again, later and later."""
+    caption_auto_pull: bool = True
+    """Let Ollama download the model if it has it not."""
+    caption_parallel: int | None = Field(default=None, ge=1)
+    """Requests at a time per server; default: as many as turn out to make it faster."""
+    caption_min_success: Probability = 0.9
+    """If a smaller share of the chosen tiles could be captioned, the run stops; what was captioned
+    is kept."""
     parallel_workers: int = Field(default=0, ge=0)
     """Threads that cut tiles of this concept; 0 means `data.threads`."""
     save_to_disk: bool = False

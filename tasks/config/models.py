@@ -86,5 +86,7 @@ class Config(Section):
     """Folder of the training runs when the store is not a local folder (then it is the store's)."""
     refresh: tuple[StageName, ...] = ()
     """Stages whose items are made anew."""
+    review_captions: bool = False
+    """Wait for a person to look at new captions before they are encoded."""
     deep: bool = False
     """Re-read the checksums of everything that is reused."""

@@ -12,7 +12,9 @@ from tasks.imaging.layout import grid_phases
 NOT_CONTENT = {"threads", "decode_memory_mib", "encode_batch_size", "max_pixels", "remainder"}
 """Keys of `[data]` that say how to work, not what comes out."""
 CROPS_NOT_CONTENT = {
-    *("parallel_workers", "save_to_disk", "save_directory", "save_max_tiles_per_image")
+    *("parallel_workers", "save_to_disk", "save_directory", "save_max_tiles_per_image"),
+    *("caption_endpoint", "caption_timeout", "caption_max_retries", "caption_auto_pull"),
+    *("caption_parallel", "caption_min_success"),
 }
 """The same of `[concepts.image.detail_crops]`."""
 

@@ -20,7 +20,7 @@ from tasks.families.base import TextEncoder
 from tasks.families.loading import load_component
 from tasks.imaging.samples import kept_samples
 from tasks.stage import Checked, Context, Report, Stage, Tables, Wanted, compare
-from tasks.wording.resolve import UNCONDITIONAL, resolve_prompts
+from tasks.wording.resolve import UNCONDITIONAL, is_coming, resolve_prompts
 
 VERSION = 1
 COLUMNS = pa.schema(
@@ -77,7 +77,7 @@ def prompt_owners(upstream: Tables, config: Config) -> dict[str, tuple[str, bool
     for sample, prompts, certain in zip(*columns, strict=True):
         for number, prompt in enumerate(prompts):
             owner, was_certain = owners.get(prompt, (f"{sample}|{number}", False))
-            owners[prompt] = (owner, was_certain or certain)
+            owners[prompt] = (owner, was_certain or (certain and not is_coming(prompt)))
     return owners
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tasks.onetrainer.caption_rows import CAPTIONS
 from tasks.onetrainer.concept_rows import CONCEPT
 from tasks.onetrainer.data_rows import DATA, resolution_text
 from tasks.onetrainer.image_rows import CROPS, IMAGE
@@ -26,7 +27,7 @@ from tasks.onetrainer.versions import (
 )
 
 CONFIG_TABLES: tuple[Table, ...] = (MODEL, DATA, TRAIN, OPTIMIZER, PARTS, LATER)
-CONCEPT_TABLES: tuple[Table, ...] = (CONCEPT, IMAGE, CROPS)
+CONCEPT_TABLES: tuple[Table, ...] = (CONCEPT, IMAGE, CROPS, CAPTIONS)
 CONFIG_ROWS: Table = {key: row for table in CONFIG_TABLES for key, row in table.items()}
 CONCEPT_ROWS: Table = {key: row for table in CONCEPT_TABLES for key, row in table.items()}
 

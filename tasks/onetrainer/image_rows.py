@@ -125,17 +125,6 @@ def _directory(value: Any, view: View) -> Iterable[Answer]:
     return [Put(f"{_CROPS}save_directory", f"tiles/{view.facts['folder']}", "was empty")]
 
 
-def _captions(defaults: dict[str, Any]) -> dict[str, Row]:
-    """Captions of tiles, which come later; silent where the file does not switch them on."""
-
-    def wanted(view: View) -> bool:
-        return bool(view[f"{_CROPS}enable_captioning"])
-
-    why = "captions of tiles; until then a tile trains on its photo's prompt"
-    rows = {key: only(wanted, later(default, why)) for key, default in defaults.items()}
-    return {f"{_CROPS}{key}": only(_has_crops, row) for key, row in rows.items()}
-
-
 def _augmentations() -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for effect in ("brightness", "contrast", "saturation", "hue"):
@@ -207,19 +196,5 @@ CROPS: Table = {
     **_same_crops("save_to_disk", False),
     f"{_CROPS}save_directory": only(_has_crops, Row("", _directory)),
     **_same_crops("save_max_tiles_per_image", 0),
-    **_captions(
-        {
-            "enable_captioning": False,
-            "caption_probability": 0.2,
-            "caption_model": "qwen2.5vl:3b",
-            "caption_system_prompt": None,
-            "caption_user_prompt": None,
-            "caption_endpoint": "http://localhost:11434",
-            "caption_timeout": 120.0,
-            "caption_max_retries": 4,
-            "caption_auto_pull": True,
-            "caption_max_tokens": 256,
-        }
-    ),
 }
 """The fork's `image.detail_crops`. Its thresholds have other units, its scales another base."""

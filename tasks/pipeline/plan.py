@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from storage import index
 from storage.rates import read_rates
 from storage.versions import Version
-from tasks.arrow import as_array, count_in
+from tasks.arrow import as_array, count_true
 from tasks.config.models import Config
 from tasks.dataset.assemble import dataset_rows
 from tasks.dataset.settings import settings_digest
@@ -20,7 +21,7 @@ from tasks.pipeline.epochs import planned_epochs
 from tasks.pipeline.estimates import Estimate, device_kind, estimate, total, units
 from tasks.pipeline.export import plan_export
 from tasks.pipeline.stages import STAGES
-from tasks.stage import REFRESHED, Checked, Context, Stage, StageCounts
+from tasks.stage import Checked, Context, Stage, StageCounts, reasons_of
 
 
 def plan_pipeline(config: Config) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def plan_pipeline(config: Config) -> dict[str, Any]:
     for stage in STAGES:
         name, checked = stage.name, stage.check(context, stage.wanted(context, manifests))
         manifests[name], checks[name] = stage.manifest(context, checked), checked
-        counts[name] = _foreseen(context, name, checked, manifests[name])
+        counts[name] = _foreseen(name, checked, manifests[name])
     rows = _planned_rows(config, manifests, checks["latents"])
     estimates = {stage.name: _estimate(context, stage, checks[stage.name]) for stage in STAGES}
     stages = stages_json(counts)
@@ -70,7 +71,7 @@ def stages_json(counts: dict[str, StageCounts]) -> dict[str, Any]:
     }
 
 
-def _foreseen(context: Context, stage: str, checked: Checked, manifest: pa.Table) -> StageCounts:
+def _foreseen(stage: str, checked: Checked, manifest: pa.Table) -> StageCounts:
     """The counts with the bad files that planning itself has come across.
 
     Scan and prompts read what is missing for their manifests; what is not in them is bad.
@@ -81,19 +82,17 @@ def _foreseen(context: Context, stage: str, checked: Checked, manifest: pa.Table
     bad = index.missing(checked.missing, manifest)
     # A file that is no image was hashed all the same, one that cannot be read was not.
     unmade = bad if stage == "prompts" else bad.filter(_unreadable(bad))
-    previous = context.previous(stage)
-    changed = 0 if previous is None else count_in(unmade["logical"], previous[1]["logical"])
-    new = unmade.num_rows - changed
-    fewer = {REFRESHED: unmade.num_rows, "new": new}
-    reasons = {reason: n - fewer.get(reason, changed) for reason, n in counts.reasons.items()}
+    changed = count_true(unmade["was_there"])
+    left = Counter(counts.reasons)
+    left.subtract(reasons_of(unmade))
     return replace(
         counts,
         wanted=counts.wanted - unmade.num_rows,
         computed=counts.computed - unmade.num_rows,
-        new=counts.new - new,
+        new=counts.new - (unmade.num_rows - changed),
         changed=counts.changed - changed,
         rejected=counts.rejected + bad.num_rows,
-        reasons={reason: n for reason, n in reasons.items() if n},
+        reasons={reason: n for reason, n in left.items() if n},
     )
 
 

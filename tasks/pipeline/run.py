@@ -16,14 +16,13 @@ from storage import index, tables, versions
 from storage.naming import new_name, now_iso, stage_path
 from storage.rates import Rate, append_rate, written_since
 from tasks import progress
-from tasks.arrow import as_array, count_in, count_true, first_of_each, with_columns
+from tasks.arrow import as_array, count_true, first_of_each, with_columns
 from tasks.config.models import Config
 from tasks.dataset.assemble import assemble, extra_facts
 from tasks.dataset.settings import data_settings, settings_digest
 from tasks.pipeline.estimates import Worked, device_kind, units
 from tasks.pipeline.stages import STAGES
 from tasks.stage import (
-    REFRESHED,
     Checked,
     Context,
     Report,
@@ -32,6 +31,7 @@ from tasks.stage import (
     StageRef,
     Wanted,
     partition,
+    reasons_of,
 )
 
 LOST = "it vanished or changed while the run was reading it; the next run sees it anew"
@@ -105,7 +105,7 @@ def seal_stage(config: Config, plan: StagePlan, done: Sequence[Worked] = ()) -> 
     context = Context(config.model_copy(update={"refresh": (), "deep": False}))
     wanted = Wanted(plan.stage_id, tables.get_table(context.store, plan.wanted), plan.facts)
     checked = stage.check(context, wanted)
-    counts = _finished(context, plan, tables.get_table(context.store, plan.todo), checked)
+    counts = _finished(plan, tables.get_table(context.store, plan.todo), checked)
     ref = _ref(context, stage, checked, counts)
     for path in (plan.wanted, plan.todo):
         context.store.delete(path)
@@ -164,17 +164,13 @@ def _rate(context: Context, plan: StagePlan, done: Sequence[Worked]) -> Rate:
     )
 
 
-def _finished(context: Context, plan: StagePlan, todo: pa.Table, checked: Checked) -> StageCounts:
+def _finished(plan: StagePlan, todo: pa.Table, checked: Checked) -> StageCounts:
     """The counts of a stage after its work; what is neither committed nor bad was lost."""
     lost = checked.missing
     unmade = checked.bad.filter(pc.invert(checked.bad["made"]))
     undone = pa.concat_tables([lost.select(["key"]), unmade.select(["key"])])
     done = index.missing(todo, undone)
-    previous = context.previous(plan.stage)
-    changed = 0 if previous is None else count_in(done["logical"], previous[1]["logical"])
-    reasons = dict.fromkeys(plan.counts.reasons, done.num_rows)
-    if plan.counts.reasons.keys() != {REFRESHED}:
-        reasons = dict.fromkeys(plan.counts.reasons, changed) | {"new": done.num_rows - changed}
+    changed = count_true(done["was_there"])
     return replace(
         plan.counts,
         wanted=plan.counts.reused + done.num_rows,
@@ -183,13 +179,13 @@ def _finished(context: Context, plan: StagePlan, todo: pa.Table, checked: Checke
         changed=changed,
         rejected=checked.counts.rejected + pc.count_distinct(lost["group"]).as_py(),
         exact=True,
-        reasons={reason: n for reason, n in reasons.items() if n},
+        reasons=reasons_of(done),
     )
 
 
 def _ref(context: Context, stage: Stage, checked: Checked, counts: StageCounts) -> StageRef:
     table: pa.Table = stage.manifest(context, checked)
-    rejects = _rejects(checked)
+    rejects = _rejects(context, stage, checked)
     folder = f"stages/{stage.name}/manifests"
     return StageRef(
         stage=stage.name,
@@ -201,9 +197,20 @@ def _ref(context: Context, stage: Stage, checked: Checked, counts: StageCounts) 
     )
 
 
-def _rejects(checked: Checked) -> pa.Table:
+def _rejects(context: Context, stage: Stage, checked: Checked) -> pa.Table:
     """The files that could not be used (path and reason), each once."""
-    lost = with_columns(checked.missing, reason=pa.array([LOST] * checked.missing.num_rows))
-    both = [part.select(["group", "reason"]) for part in (lost, checked.bad)]
+    both = [
+        part.select(["group", "reason"]) for part in (_lost(context, stage, checked), checked.bad)
+    ]
     table = pa.concat_tables(both, promote_options="permissive")
     return first_of_each(table, "group").rename_columns(["path", "reason"])
+
+
+def _lost(context: Context, stage: Stage, checked: Checked) -> pa.Table:
+    """The items that are missing after the work, with what is known of the reason."""
+    lost = checked.missing
+    if not lost.num_rows:
+        return with_columns(lost, reason=pa.array([], pa.string()))
+    known = context.rejected(stage.name, checked.wanted.stage_id)
+    at = as_array(pc.index_in(lost["key"], as_array(known["key"])))
+    return with_columns(lost, reason=pc.fill_null(as_array(known["reason"]).take(at), LOST))

@@ -18,6 +18,13 @@ UNCONDITIONAL = ""
 """The empty prompt is always encoded: caption drop-out and guidance need it."""
 EDITED = "edited"
 """Origin of a text that a person gave a tile: final, neither varied nor put into a template."""
+GENERATED = "generated"
+"""Origin of a caption that a model made."""
+COMING = "\0caption of "
+"""Stands in a plan for a caption that is yet to be made, before the key of its tile."""
+OWN_TEXTS = ("concept", "view_id", "source_id", "kind", "prompts", "origin")
+"""Columns of the captions manifest: texts of tiles by their view, of whole photos (kind full) by
+their source; without a concept they count in all of them."""
 Texts = tuple[list[str], str]
 """Prompts and their origin."""
 Versions = Callable[[list[str], str, bytes], list[str]]
@@ -29,9 +36,10 @@ def resolve_prompts(
 ) -> pa.Table:
     """`samples` with columns `prompts` (a list), `prompt_origin` and `context`.
 
-    A full image trains on its source's prompts, a tile inherits them unless it has a text of its
-    own or `uncaptioned_prompt` is "empty". Files of one concept with equal bytes pool their
-    prompts. `context` is the source's first prompt as written.
+    A full image trains on its source's prompts, else on the text that a model or a person gave it.
+    A tile inherits them unless it has a text of its own, which takes their place or follows them
+    (`caption_mode`), or `uncaptioned_prompt` is "empty". Files of one concept with equal bytes
+    pool their prompts. `context` is the source's first prompt as written.
 
     Draws depend on `data.seed`, the view and the number of the text variation, not on the sample:
     more brightness must not shuffle tags anew.
@@ -68,35 +76,69 @@ def pooled(prompts: pa.Table) -> dict[tuple[str, bytes], Texts]:
     return sources
 
 
+def is_coming(prompt: str) -> bool:
+    """Whether a prompt is made of a caption that is yet to be made: no other one holds a NUL."""
+    return "\0" in prompt
+
+
 def _resolve(
     samples: pa.Table, sources: dict[tuple[str, bytes], Texts], captions: pa.Table, config: Config
 ) -> Iterator[tuple[list[str], str, str]]:
     concepts = {concept.name: concept for concept in config.concepts if concept.enabled}
     versions = {name: _versions(concept, config.data.seed) for name, concept in concepts.items()}
     bare = {n for n, c in concepts.items() if c.image.detail_crops.uncaptioned_prompt == "empty"}
-    own = _own_texts(captions)
+    of_tile, of_photo = _own_texts(captions)
     names = ["concept", "source_id", "kind", "view_id"]
     columns = samples.select(names).to_pydict().values()
     for concept, source_id, kind, view in zip(*columns, strict=True):
         texts, origin = sources[concept, source_id]
         context = texts[0]
-        if view in own:
-            prompts, origin = own[view]
-            if origin != EDITED:
-                prompts = versions[concept](prompts, origin, view)
-            yield prompts, origin, context
+        if origin == "none":
+            texts, origin = _own(of_photo, concept, source_id) or (texts, origin)
+        own = None if kind == "full" else _own(of_tile, concept, view)
+        if own is not None and own[1] == EDITED:
+            yield *own, context
+        elif own is not None:
+            prompts, origin = _captioned(own[0], (texts, origin), concepts[concept])
+            yield versions[concept](prompts, origin, view), own[1], context
         elif kind != "full" and concept in bare:
             yield [""], "none", context
         else:
             inherited = kind != "full" and origin != "none"
-            prompts = versions[concept](texts, origin, view)
+            prompts = texts if origin == EDITED else versions[concept](texts, origin, view)
             yield prompts, "inherited" if inherited else origin, context
 
 
-def _own_texts(captions: pa.Table) -> dict[bytes, Texts]:
-    """The texts that single views have of their own, by view_id; an edited one is final."""
-    columns = captions.select(["view_id", "prompts", "origin"]).to_pydict().values()
-    return {view: (prompts or [""], origin) for view, prompts, origin in zip(*columns, strict=True)}
+def _captioned(captions: list[str], source: Texts, concept: Concept) -> Texts:
+    """The texts of a tile with a generated caption, and the origin by which they are drawn."""
+    if concept.image.detail_crops.caption_mode == "replace":
+        return captions, GENERATED
+    texts, origin = source
+    between = f"{concept.text.tag_delimiter} "
+    return [between.join(filter(None, (text, one))) for text in texts for one in captions], origin
+
+
+Owner = tuple[str | None, bytes]
+"""A concept, or None for all of them, and the key of a view or a source."""
+
+
+def _own_texts(captions: pa.Table) -> tuple[dict[Owner, Texts], dict[Owner, Texts]]:
+    """The texts that single tiles have of their own, and those of photos."""
+    of_tile: dict[Owner, Texts] = {}
+    of_photo: dict[Owner, Texts] = {}
+    columns = captions.select(OWN_TEXTS).to_pydict().values()
+    for concept, view, source, kind, prompts, origin in zip(*columns, strict=True):
+        found = (prompts or [""], origin)
+        if kind == "full":
+            of_photo[concept, source] = found
+        else:
+            of_tile[concept, view] = found
+    return of_tile, of_photo
+
+
+def _own(texts: dict[Owner, Texts], concept: str, key: bytes) -> Texts | None:
+    """A text for a concept; one for all of them, which a person wrote, counts more."""
+    return texts.get((None, key)) or texts.get((concept, key))
 
 
 def _versions(concept: Concept, seed: int) -> Versions:

@@ -1,10 +1,13 @@
-"""Template: the words that every prompt of a concept is put into."""
+"""Templates: texts of the user's with placeholders in braces."""
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from string import Formatter
 
 NAMES = ("prompt", "concept")
+"""Placeholders of `prompt_template`."""
+CAPTION_NAMES = ("context", "concept", "file_name", "scale", "rect")
+"""Placeholders of `caption_user_prompt`."""
 
 
 def filler(template: str, concept: str) -> Callable[[str], str]:
@@ -13,7 +16,7 @@ def filler(template: str, concept: str) -> Callable[[str], str]:
     Raises:
         ValueError: the template is wrong, see `check_template`.
     """
-    check_template(template)
+    check_template(template, NAMES, needed="prompt")
 
     def fill(prompt: str) -> str:
         # Only text is put in, and it is not looked at for placeholders again.
@@ -23,8 +26,8 @@ def filler(template: str, concept: str) -> Callable[[str], str]:
     return fill if template != "{prompt}" else str
 
 
-def check_template(template: str) -> None:
-    """Raises ValueError when a template has other placeholders than it may, or lacks the prompt."""
+def check_template(template: str, names: Collection[str], *, needed: str | None = None) -> None:
+    """Raises ValueError when a template has other placeholders than `names`, or lacks `needed`."""
     try:
         fields = list(Formatter().parse(template))
     except ValueError as error:
@@ -32,11 +35,12 @@ def check_template(template: str) -> None:
         raise ValueError(told) from error
     found = [(name, spec, turn) for _, name, spec, turn in fields if name is not None]
     for name, spec, turn in found:
-        if name not in NAMES or spec or turn:
+        if name not in names or spec or turn:
             written = name + (f"!{turn}" if turn else "") + (f":{spec}" if spec else "")
+            *others, last = (f"{{{one}}}" for one in names)
             raise ValueError(
-                f"has an unknown placeholder {{{written}}}; there are {{prompt}} and {{concept}}, "
-                f"and a brace that is meant as such is written twice: {{{{{written}}}}}"
+                f"has an unknown placeholder {{{written}}}; there are {', '.join(others)} and "
+                f"{last}, and a brace that is meant as such is written twice: {{{{{written}}}}}"
             )
-    if "prompt" not in [name for name, _, _ in found]:
-        raise ValueError("must contain {prompt}, where the prompt is put in")
+    if needed and needed not in [name for name, _, _ in found]:
+        raise ValueError(f"must contain {{{needed}}}, where the {needed} is put in")

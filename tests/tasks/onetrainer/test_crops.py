@@ -126,14 +126,6 @@ def test_tiles_on_disk_need_a_folder_here(onetrainer: OneTrainer) -> None:
     assert result.toml["concepts"][0]["image"]["detail_crops"]["save_directory"] == "tiles/a"
 
 
-def test_captions_come_later_and_are_told_with_their_prompts(onetrainer: OneTrainer) -> None:
-    result = imported(onetrainer, enable_captioning=True, caption_probability=0.5)
-    prefix = "concepts.0.image.detail_crops."
-    for key in ("enable_captioning", "caption_probability", "caption_system_prompt"):
-        assert result.left[prefix + key].startswith("not yet: captions of tiles"), key
-    assert not any(key.startswith(prefix) for key in imported(onetrainer).left)
-
-
 def test_a_table_that_is_off_and_untouched_is_left_out(onetrainer: OneTrainer) -> None:
     untouched = imported(onetrainer, enabled=False)
     assert "image" not in untouched.toml["concepts"][0]

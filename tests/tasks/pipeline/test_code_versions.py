@@ -36,7 +36,17 @@ GUARDED = {
     ),
     "crops": Guarded("VERSION", "tasks/crops/stage.py", ("tasks/crops/*.py",)),
     "captions": Guarded(
-        "VERSION", "tasks/captions/stage.py", ("tasks/captions/*.py", "tasks/export/record.py")
+        "VERSION",
+        "tasks/captions/generated.py",
+        tuple(
+            f"tasks/captions/{name}.py"
+            for name in ("captioning", "chosen", "cleaning", "generated", "pictures", "protocols/*")
+        ),
+    ),
+    "edits": Guarded(
+        "VERSION",
+        "tasks/captions/edits.py",
+        ("tasks/captions/edits.py", "tasks/captions/sidecars.py", "tasks/export/record.py"),
     ),
     "masks": Guarded(
         "VERSION", "tasks/masks/stage.py", ("tasks/masks/*.py", "tasks/imaging/mask.py")

@@ -16,7 +16,16 @@ SCHEMA = pa.schema(
         ("origin", pa.string()),
     ]
 )
-CAPTIONS = pa.schema([("view_id", K), ("prompts", pa.list_(pa.string())), ("origin", pa.string())])
+CAPTIONS = pa.schema(
+    [
+        ("concept", pa.string()),
+        ("view_id", K),
+        ("source_id", K),
+        ("kind", pa.string()),
+        ("prompts", pa.list_(pa.string())),
+        ("origin", pa.string()),
+    ]
+)
 SOURCE = b"s" * 16
 SHUFFLE = {"enable_tag_shuffling": True}
 
@@ -46,9 +55,20 @@ def resolve(
     *prompts: tuple[str, bytes, list[str], str],
     kinds: tuple[str, ...] = ("full",),
     captions: tuple[tuple[bytes, list[str], str], ...] = (),
+    of_photo: tuple[list[str], str] | None = None,
     settings: Config | None = None,
 ) -> pa.Table:
-    """The resolved samples of one source; the view_id of number n is key(n)."""
+    """The resolved samples of one source; the view_id of number n is key(n).
+
+    Generated texts belong to the concept, edited ones to no concept.
+    """
+    own = [(view, "detail", texts, origin) for view, texts, origin in captions]
+    if of_photo is not None:
+        own.append((b"w" * 16, "full", *of_photo))
+    rows = [
+        (None if origin == "edited" else "c", view, SOURCE, kind, texts, origin)
+        for view, kind, texts, origin in own
+    ]
     keys = pa.array([key(number) for number in range(len(kinds))], K)
     sources = pa.array([SOURCE] * len(kinds), K)
     samples = pa.table(
@@ -60,7 +80,7 @@ def resolve(
             "key": keys,
         }
     )
-    manifests = {"prompts": table(SCHEMA, *prompts), "captions": table(CAPTIONS, *captions)}
+    manifests = {"prompts": table(SCHEMA, *prompts), "captions": table(CAPTIONS, *rows)}
     return resolve_prompts(samples, manifests, settings or config())
 
 
@@ -112,6 +132,71 @@ def test_an_edited_text_is_final_and_a_generated_one_is_put_into_words_like_any(
     )
     assert rows["prompts"].to_pylist() == [["Mine, B, a"], ["art, its, b"], [""]]
     assert rows["prompt_origin"].to_pylist() == ["edited", "generated", "edited"]
+
+
+def test_a_caption_takes_the_place_of_the_prompt_or_follows_it() -> None:
+    append = config(image={"detail_crops": {"caption_mode": "append"}})
+    for settings, expected in (
+        (config(), ["rust"]),
+        (append, ["one, rust", "two, rust"]),
+    ):
+        rows = resolve(
+            ("c", SOURCE, ["one", "two"], "sidecar"),
+            kinds=("full", "detail"),
+            captions=((key(1), ["rust"], "generated"),),
+            settings=settings,
+        )
+        assert rows["prompts"].to_pylist() == [["one", "two"], expected]
+        assert rows["prompt_origin"].to_pylist() == ["sidecar", "generated"]
+        assert rows["context"].to_pylist() == ["one", "one"]
+
+
+def test_a_caption_that_follows_no_prompt_stands_alone() -> None:
+    rows = resolve(
+        ("c", SOURCE, [""], "none"),
+        kinds=("detail",),
+        captions=((key(0), ["rust"], "generated"),),
+        settings=config(image={"detail_crops": {"caption_mode": "append"}}),
+    )
+    assert rows["prompts"].to_pylist() == [["rust"]]
+
+
+def test_an_appended_caption_keeps_the_draw_of_a_line() -> None:
+    lines = [f"line {number}" for number in range(20)]
+    append = config(image={"detail_crops": {"caption_mode": "append"}})
+    source, kinds = ("c", SOURCE, lines, "text_file"), ("detail",) * 10
+    captions = tuple((key(number), ["rust"], "generated") for number in range(10))
+    prompts = resolve(source, kinds=kinds, captions=captions, settings=append)["prompts"]
+    assert {len(texts) for texts in prompts.to_pylist()} == {1}
+    assert all(texts[0].startswith("line ") for texts in prompts.to_pylist())
+    assert len({texts[0] for texts in prompts.to_pylist()}) > 3
+
+
+@pytest.mark.parametrize("origin", ["generated", "edited"])
+def test_the_text_of_a_whole_photo_is_its_prompt_and_tiles_inherit_it(origin: str) -> None:
+    rows = resolve(
+        ("c", SOURCE, [""], "none"),
+        kinds=("full", "detail", "detail"),
+        captions=((key(2), ["its own"], "generated"),),
+        of_photo=(["a harbour"], origin),
+    )
+    assert rows["prompts"].to_pylist() == [["a harbour"], ["a harbour"], ["its own"]]
+    assert rows["prompt_origin"].to_pylist() == [origin, "inherited", "generated"]
+    assert rows["context"].to_pylist() == ["", "", ""]
+
+
+def test_a_photo_with_a_prompt_keeps_it() -> None:
+    rows = resolve(("c", SOURCE, ["one"], "sidecar"), of_photo=(["a harbour"], "generated"))
+    assert rows["prompts"].to_pylist() == [["one"]]
+
+
+def test_what_a_person_wrote_counts_more_than_what_a_model_said() -> None:
+    rows = resolve(
+        ("c", SOURCE, ["one"], "sidecar"),
+        kinds=("detail",),
+        captions=((key(0), ["hers"], "edited"), (key(0), ["its"], "generated")),
+    )
+    assert rows["prompts"].to_pylist() == [["hers"]]
 
 
 def test_lines_of_a_text_file_are_drawn_per_sample_and_variation() -> None:

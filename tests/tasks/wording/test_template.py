@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from tasks.wording.template import check_template, filler
+from tasks.wording.template import NAMES, check_template, filler
 
 
 def test_placeholders_are_filled_and_braces_can_be_written() -> None:
@@ -34,5 +34,5 @@ def test_the_result_is_nfc() -> None:
 )
 def test_a_wrong_template_is_explained(template: str, told: str) -> None:
     with pytest.raises(ValueError) as caught:
-        check_template(template)
+        check_template(template, NAMES, needed="prompt")
     assert told in str(caught.value)
