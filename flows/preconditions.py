@@ -46,6 +46,17 @@ def usable_config(
     return checked
 
 
+def require_captioner(config: Config) -> None:
+    """Whether missing captions could be made, as far as that is known before the scan."""
+    from tasks.captions.model import CaptionerError
+    from tasks.captions.require import require_captioners
+
+    try:
+        require_captioners(config)
+    except CaptionerError as error:
+        refuse("concepts.image.detail_crops", str(error))
+
+
 def require_images(config: Config) -> None:
     """Whether every enabled concept's folder holds an image; remote folders are not looked at."""
     problems = [

@@ -23,7 +23,7 @@ from tasks.wording.resolve import pooled
 
 NO_CONTEXT = "nothing"
 """Stands for the prompt of a photo that has none."""
-PICTURE = "jpeg-92"
+PICTURE = "jpeg-90"
 """The format in which pictures are sent; part of every key."""
 
 

@@ -18,7 +18,7 @@ from tasks.imaging.views import View, cut_views
 if TYPE_CHECKING:
     from tasks.imaging.decode import Pixels
 
-QUALITY = 92
+QUALITY = 90
 """Belongs to the name of the format in `chosen.PICTURE`."""
 Wanted = tuple[Target, tuple[int, int]]
 """A target and the (width, height) in which its picture is sent."""
@@ -101,5 +101,5 @@ def _pictures(image: "Pixels", group: list[Wanted]) -> Iterator[tuple[Target, by
 
 
 def _jpeg(pixels: "Pixels") -> bytes:
-    data: bytes = simplejpeg.encode_jpeg(pixels, quality=QUALITY, colorsubsampling="444")
+    data: bytes = simplejpeg.encode_jpeg(pixels, quality=QUALITY, colorsubsampling="420")
     return data

@@ -25,12 +25,18 @@ def pending(store: Store, captions: pa.Table) -> pa.Table:
     return generated.filter(pc.invert(pc.is_in(generated["key"], as_array(known["key"]))))
 
 
-def approve(store: Store, captions: pa.Table) -> int:
-    """Notes that the captions of a manifest were looked at; returns how many were new."""
+def approve(store: Store, captions: pa.Table, note: str = "") -> int:
+    """Notes that the captions of a manifest were looked at; returns how many were new.
+
+    Args:
+        store: where this is kept.
+        captions: the manifest.
+        note: what the person had to say.
+    """
     new = pending(store, captions)
     if new.num_rows:
         made_at = pa.array([now_iso()] * new.num_rows, pa.string())
         table = pa.table([new["key"], new["view_id"], made_at], schema=REVIEWS)
-        facts = {"created_at": now_iso(), "items": new.num_rows}
+        facts = {"created_at": now_iso(), "items": new.num_rows, "note": note}
         write_segment(store, f"{_FOLDER}/{new_name()}.parquet", table, facts)
     return int(new.num_rows)

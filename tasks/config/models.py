@@ -88,5 +88,8 @@ class Config(Section):
     """Stages whose items are made anew."""
     review_captions: bool = False
     """Wait for a person to look at new captions before they are encoded."""
+    gpu_limit: bool | None = None
+    """Captioning by a server on this machine, encoding on the GPU and training take turns, by the
+    Prefect concurrency limit tilewright-gpu-HOST. Default: where there is an NVIDIA GPU."""
     deep: bool = False
     """Re-read the checksums of everything that is reused."""

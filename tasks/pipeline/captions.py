@@ -46,7 +46,12 @@ def captioned(config: Config) -> list[Captioned]:
 
     Plans the stages up to captions; nothing is written and no model is asked.
     """
-    context, manifests = _planned(config)
+    return captioned_of(config, _planned(config)[1])
+
+
+def captioned_of(config: Config, manifests: Mapping[str, pa.Table]) -> list[Captioned]:
+    """As `captioned`, from the manifests of the stages up to captions, planned or made."""
+    context = Context(config, dry_run=True)
     there = targets(config, manifests)
     answers = committed_answers(context)
     made = to_caption(context, there, answers)
@@ -54,7 +59,7 @@ def captioned(config: Config) -> list[Captioned]:
     answer_of = {row["key"]: row for row in answers.to_pylist()} if chosen else {}
     samples = _samples(there)
     now = resolve_prompts(samples, manifests, config)
-    unedited = manifests | {"captions": answered(made, answers)}
+    unedited = {**manifests, "captions": answered(made, answers)}
     before = resolve_prompts(samples, unedited, config)
     columns = [now["prompts"], now["prompt_origin"], before["prompts"]]
     found = []

@@ -17,6 +17,8 @@ from storage.naming import new_name, now_iso, stage_path
 from storage.rates import Rate, append_rate, written_since
 from tasks import progress
 from tasks.arrow import as_array, count_true, first_of_each, with_columns
+from tasks.captions.client import is_on_this_machine
+from tasks.captions.generated import captioning_concepts
 from tasks.config.models import Config
 from tasks.dataset.assemble import assemble, extra_facts
 from tasks.dataset.settings import data_settings, settings_digest
@@ -136,6 +138,14 @@ def make_version(config: Config, refs: dict[str, StageRef]) -> tuple[versions.Ve
         config={"digest": settings_digest(config), **data_settings(config)},
         extra=extra_facts(config, manifests),
     )
+
+
+def uses_gpu(config: Config, stage: str) -> bool:
+    """Whether a stage's work uses the GPU of this machine, by itself or through a server here."""
+    if stage != "captions":
+        return device_kind(stage) == "cuda"
+    asking = captioning_concepts(config).values()
+    return any(is_on_this_machine(url) for crops in asking for url in crops.caption_endpoint)
 
 
 def _counter(stage: str, done: int, total: int) -> Report:

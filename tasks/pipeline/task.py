@@ -16,9 +16,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from storage import versions
 from storage.errors import StorageError
+from tasks import progress
+from tasks.artifacts.task import shown_progress
 from tasks.caching.task import cached, value
 from tasks.config.models import Config
 from tasks.export.tiles import saving_concepts
+from tasks.gpu.task import gpu_slot
 from tasks.pipeline.epochs import version_epochs
 from tasks.pipeline.estimates import Worked
 from tasks.pipeline.export import Exported, export_tiles
@@ -30,7 +33,14 @@ from tasks.pipeline.report import (
     report_path,
     write_report,
 )
-from tasks.pipeline.run import StagePlan, make_version, plan_stage, seal_stage, work_partition
+from tasks.pipeline.run import (
+    StagePlan,
+    make_version,
+    plan_stage,
+    seal_stage,
+    uses_gpu,
+    work_partition,
+)
 from tasks.pipeline.stages import STAGES
 from tasks.stage import Context, StageRef
 
@@ -59,7 +69,8 @@ def one_partition_at_a_time() -> Any:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def plan(config: Config, stage: str, upstream: dict[str, StageRef]) -> StagePlan | StageRef:
     """Plans a stage; Cached when the store has every item."""
-    planned = plan_stage(config, stage, upstream)
+    with shown_progress():
+        planned = plan_stage(config, stage, upstream)
     if isinstance(planned, StageRef):
         counts = planned.counts
         told = f"reused {counts.reused} items" if counts.wanted else "no concept asks for any"
@@ -77,7 +88,8 @@ def plan(config: Config, stage: str, upstream: dict[str, StageRef]) -> StagePlan
 )
 def work(config: Config, stage_plan: StagePlan, number: int) -> Worked:
     """Makes the missing items of one partition."""
-    return work_partition(config, stage_plan, number)
+    with gpu_slot(config, needed=uses_gpu(config, stage_plan.stage)), shown_progress():
+        return work_partition(config, stage_plan, number)
 
 
 @task(
@@ -149,7 +161,12 @@ def run_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> Stage
         ).submit(config, planned, number)
         for number in range(planned.num_partitions)
     ]
-    done = [future.result() for future in futures]
+    try:
+        done = [future.result() for future in futures]
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            progress.stop()  # a cancel reaches this thread alone; those that work notice by this
+        raise
     sealed: StageRef = seal.with_options(name=f"{name}-seal", task_run_name=f"{name} seal")(
         config, planned, done
     )

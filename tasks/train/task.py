@@ -12,8 +12,10 @@ from prefect.logging import get_run_logger
 
 from storage.versions import Version
 from tasks import progress
+from tasks.artifacts.task import shown_progress
 from tasks.caching.task import cached, value
 from tasks.config.models import Config
+from tasks.gpu.task import gpu_slot
 from tasks.train.events import Event
 from tasks.train.runner import TrainingCrashed, run_training
 from tasks.train.runs import Reuse, choose_run, export_output, is_finished
@@ -36,7 +38,8 @@ def train_run(spec: TrainSpec, *, may_be_cached: bool) -> dict[str, Any]:
         summary = summarize(spec, seconds=0.0) | {"reused": True}
         done: dict[str, Any] = cached(f"run {spec.run_id} is finished", summary)
         return done
-    return run_training(spec, on_event=_tell(spec))
+    with gpu_slot(spec.config), shown_progress():
+        return run_training(spec, on_event=_tell(spec))
 
 
 def train(

@@ -1,9 +1,8 @@
 """Ollama's own protocol (https://github.com/ollama/ollama, docs/api.md)."""
 
-import base64
 from typing import Any
 
-from tasks.captions.client import CallError, Server, drain, parsed
+from tasks.captions.client import PICTURE, CallError, Server, drain, parsed, with_picture
 from tasks.captions.protocols.base import Answer, Progress, Protocol, Question
 
 IDLE_SECONDS = 300.0
@@ -38,10 +37,10 @@ def capabilities(server: Server, model: str, seconds: float) -> frozenset[str] |
 def ask(server: Server, question: Question, seconds: float) -> Answer:
     """Streams an answer, so that a server that breaks amid it is noticed at once."""
     body: dict[str, Any] = {
+        "images": [PICTURE],
         "model": question.model,
         "prompt": question.user_prompt,
         "system": question.system_prompt,
-        "images": [base64.b64encode(question.jpeg).decode()],
         "options": {
             "temperature": question.temperature,
             "num_predict": question.max_tokens,
@@ -54,7 +53,7 @@ def ask(server: Server, question: Question, seconds: float) -> Answer:
     if question.think is not None:
         body["think"] = question.think
     text: list[str] = []
-    lines = server.stream("/api/generate", body, seconds)
+    lines = server.stream("/api/generate", with_picture(body, question.jpeg), seconds)
     for line in lines:
         part = _checked(parsed(line))
         text.append(str(part.get("response", "")))

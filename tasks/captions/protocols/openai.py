@@ -3,10 +3,9 @@
 Such a server tells no digest of a model, so a model that changed under its name is not noticed.
 """
 
-import base64
 from typing import Any
 
-from tasks.captions.client import CallError, Server, drain, parsed
+from tasks.captions.client import PICTURE, CallError, Server, drain, parsed, with_picture
 from tasks.captions.protocols.base import Answer, Protocol, Question
 
 SEED = 0
@@ -39,11 +38,8 @@ def capabilities(server: Server, model: str, seconds: float) -> frozenset[str] |
 
 def ask(server: Server, question: Question, seconds: float) -> Answer:
     """Streams an answer as server-sent events."""
-    url = f"data:image/jpeg;base64,{base64.b64encode(question.jpeg).decode()}"
-    content = [
-        {"type": "text", "text": question.user_prompt},
-        {"type": "image_url", "image_url": {"url": url}},
-    ]
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{PICTURE}"}}
+    content = [picture, {"type": "text", "text": question.user_prompt}]
     messages = [
         {"role": "system", "content": question.system_prompt},
         {"role": "user", "content": content},
@@ -59,10 +55,10 @@ def ask(server: Server, question: Question, seconds: float) -> Answer:
     if question.json_schema is not None:
         schema = {"name": "caption", "schema": question.json_schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return _read(server, body, seconds)
+    return _read(server, with_picture(body, question.jpeg), seconds)
 
 
-def _read(server: Server, body: dict[str, Any], seconds: float) -> Answer:
+def _read(server: Server, body: bytes, seconds: float) -> Answer:
     text: list[str] = []
     reason: str | None = None
     lines = server.stream(_path(server, "chat/completions"), body, seconds)

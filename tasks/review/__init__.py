@@ -1,0 +1,1 @@
+"""Review: a person looks at generated captions before anything is trained on them."""
