@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import preconditions, summaries
+from flows import captions_command, preconditions, summaries
+from flows.command_options import AsJson, ConfigFile, Dataset, Settings, Verbose
 from flows.command_outcome import DONE, finish, say, stderr
 from flows.local_server import ensure_server, stop_server, users
+from flows.review_gate import settled
 from flows.run_log import command_log, quiet_prefect
 from flows.terminal import show_progress
 from tasks.config import presets
@@ -24,17 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="The TOML file of the run.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Overrides one setting; may be repeated."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also show Prefect's own log.")]
-Dataset = Annotated[
-    str | None,
-    typer.Option(metavar="NAME@N", help="A dataset version instead of the latest one."),
-]
+app.add_typer(captions_command.app, name="captions")
 
 
 @app.command()
@@ -45,8 +37,12 @@ def run(
 
     def work(log: Path) -> dict[str, Any]:
         checked = preconditions.usable_config(config, settings, create_store=True, download=True)
+        preconditions.require_captioner(checked)
         preconditions.require_trainable(checked)
-        return _run_flow("run_pipeline", log, verbose, config, _lines(settings))
+        arguments = "run_pipeline", log, verbose, config, _lines(settings)
+        return settled(
+            "run", config, settings or (), lambda: _run_flow(*arguments), ask=not as_json
+        )
 
     finish("run", work, summaries.show_training, as_json=as_json)
 
@@ -72,8 +68,12 @@ def prepare(
     """Run the data stages and make a dataset version (none if nothing changed)."""
 
     def work(log: Path) -> dict[str, Any]:
-        preconditions.usable_config(config, settings, create_store=True, download=True)
-        return _run_flow("prepare_dataset", log, verbose, config, _lines(settings))
+        checked = preconditions.usable_config(config, settings, create_store=True, download=True)
+        preconditions.require_captioner(checked)
+        arguments = "prepare_dataset", log, verbose, config, _lines(settings)
+        return settled(
+            "prepare", config, settings or (), lambda: _run_flow(*arguments), ask=not as_json
+        )
 
     finish("prepare", work, summaries.show_prepared, as_json=as_json)
 

@@ -1,13 +1,12 @@
 """`tilewright report`: where the report of a dataset version is; made when there is none."""
 
 import sys
-import tempfile
-import webbrowser
 from pathlib import Path
 from typing import Any
 
 from flows.command_outcome import say
 from flows.dataset_rows import find_version
+from flows.web_page import local_page, open_page
 from storage.store import Store
 from storage.versions import Version
 from tasks.config.loading import load_config
@@ -35,7 +34,7 @@ def find_report(config_or_store: str, dataset: str | None, *, open_it: bool) -> 
         config = load_config(config_or_store, checks=False) if is_config else None
         uri = rewrite_report(store, version, config)
     if open_it:
-        _open(local_copy(store, version))
+        open_page(local_copy(store, version))
     return {"report": uri, "made": made, "dataset": version.summary()}
 
 
@@ -47,15 +46,4 @@ def show_report(summary: dict[str, Any]) -> None:
 
 def local_copy(store: Store, version: Version) -> Path:
     """The report as a file of this machine; that of a remote store is copied to a new folder."""
-    here = store.local_path(report_path(version))
-    if here is not None:
-        return here
-    folder = Path(tempfile.mkdtemp(prefix="tilewright-report-"))
-    copy = folder / f"{version.name}-{version.number}.html"
-    copy.write_bytes(store.read_bytes(report_path(version)))
-    return copy
-
-
-def _open(page: Path) -> None:
-    if not webbrowser.open(page.resolve().as_uri()):
-        say(f"no browser could be started; open this file in one: {page}")
+    return local_page(store, report_path(version), f"{version.name}-{version.number}.html")

@@ -1,12 +1,11 @@
 """`tilewright import-onetrainer`: a run.toml made from a file of OneTrainer's."""
 
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from flows.command_outcome import refuse, say
+from flows.output_file import require_free, write_new
 from tasks.onetrainer.importing import import_file
 from tasks.onetrainer.rows import Kind
 
@@ -33,7 +32,7 @@ def import_onetrainer(source: str, output: str, root: str | None) -> dict[str, A
     _require_free(target)
     folder = None if root is None else Path(root).expanduser()
     imported = import_file(Path(source).expanduser(), target.parent, folder)
-    _write_new(target, imported.text)
+    write_new(target, imported.text.encode(), "--output")
     not_mapped = [
         {"key": one.key, "value": _plain(one.value), "why": f"{one.left.kind}: {one.left.why}"}
         for one in imported.left
@@ -57,30 +56,6 @@ def _plain(value: Any) -> Any:
 
 
 def _require_free(target: Path) -> None:
-    if target.exists() or target.is_symlink():
-        refuse("--output", "is there already and is never overwritten; name another", str(target))
-    if not target.parent.is_dir():
-        refuse("--output", f"there is no folder {target.parent}; make it first", str(target))
+    require_free(target, "--output")
     if target.suffix != ".toml":
         refuse("--output", "must end with .toml", str(target))
-
-
-def _write_new(target: Path, text: str) -> None:
-    """Writes a file that appears whole, and not at all where one has appeared meanwhile."""
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent) as temp:
-            temp.write(text)
-            temp.flush()
-            os.fsync(temp.fileno())
-            Path(temp.name).chmod(0o666 & ~_umask())
-            os.link(temp.name, target)
-    except FileExistsError:
-        refuse("--output", "has appeared meanwhile and is not overwritten", str(target))
-    except OSError as error:
-        refuse("--output", f"cannot be written: {error.strerror}", str(target))
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

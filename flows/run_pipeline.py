@@ -6,7 +6,7 @@ from typing import Any
 from prefect import flow
 
 from tasks.config.loading import load_config
-from tasks.pipeline.task import one_partition_at_a_time, prepare, summary
+from tasks.pipeline.task import Unreviewed, one_partition_at_a_time, prepare, summary
 from tasks.train.task import train
 
 
@@ -21,6 +21,8 @@ def run_pipeline(config_file: str, overrides: str = "") -> dict[str, Any]:
     started = time.monotonic()
     config = load_config(config_file, overrides.splitlines())
     prepared = prepare(config)
+    if isinstance(prepared, Unreviewed):
+        return summary(config, prepared, time.monotonic() - started)
     told = summary(config, prepared, 0.0)
     trained = train(config, prepared.version, reuse="any")
     return told | trained | {"seconds": round(time.monotonic() - started, 3)}

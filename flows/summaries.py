@@ -15,6 +15,7 @@ MAX_REJECTS = 10
 def show_prepared(summary: dict[str, Any]) -> None:
     """The summary of `plan` and `prepare`."""
     show_stages(summary)
+    show_review(summary)
     say(f"took {summary['seconds']:.1f} s")
 
 
@@ -23,6 +24,8 @@ def show_stages(summary: dict[str, Any]) -> None:
     stderr.print(stage_table(summary["stages"]), soft_wrap=False)
     if told := estimated(summary.get("estimate")):
         say(told)
+    if captions := summary.get("captions"):
+        say(captions_line(captions))
     show_rejects(summary.get("rejects", []))
     if missing := summary.get("missing_captions"):
         say(f"photos without a caption, trained on the empty prompt: {missing:,}")
@@ -36,6 +39,15 @@ def show_stages(summary: dict[str, Any]) -> None:
             say(line)
     if summary.get("report"):
         say(f"{'report':<12}{summary['report']}")
+
+
+def show_review(summary: dict[str, Any]) -> None:
+    """That captions wait for a person, and how to go on."""
+    if waiting := summary.get("review"):
+        say(f"{'captions':<12}{waiting['page']}")
+        say(f"{waiting['pending']:,} new captions wait for you; nothing was encoded yet.")
+        for line in waiting.get("go_on", []):
+            say(f"  {line}")
 
 
 def stage_table(stages: dict[str, Any]) -> Table:
@@ -75,6 +87,15 @@ def estimated(total: dict[str, Any] | None) -> str:
     return f"{told}, and what is not known yet: {unknown}" if unknown else told
 
 
+def captions_line(captions: dict[str, Any]) -> str:
+    """How many tiles have texts of their own, and what came of the other questions."""
+    parts = [f"{captions[origin]:,} {origin}" for origin in ("generated", "edited")]
+    for what, count in captions["unusable"].items():
+        parts.append(f"{count:,} not usable ({what})")
+    parts += [f"{count:,} failed ({kind})" for kind, count in captions["failed"].items()]
+    return f"{'captions':<12}{', '.join(parts)}"
+
+
 def show_rejects(rejects: list[dict[str, Any]]) -> None:
     """The files that could not be used, each with its reason."""
     for reject in rejects[:MAX_REJECTS]:
@@ -104,6 +125,9 @@ def show_training(summary: dict[str, Any]) -> None:
     """What a training run made and where it is."""
     if "stages" in summary:
         show_stages(summary)
+    if "review" in summary:
+        show_review(summary)
+        return
     resumed = f", resumed from {summary['resumed_from']}" if summary.get("resumed_from") else ""
     say(f"run {summary['run_id']}: {summary['steps']:,} steps, {summary['epochs']} epochs{resumed}")
     if summary.get("reused"):

@@ -171,7 +171,7 @@ class CaptionServer:
             parallel: questions answered at once; others wait.
             max_pending: questions that may wait; others are refused with 503.
             seconds: that each answer takes.
-            light: pictures are neither decoded nor hashed.
+            light: pictures are not decoded; 256 bytes of their base64 stand for them.
             port: 0 for a free one.
         """
         self.models = dict({"tiny:latest": DIGEST} if models is None else models)
@@ -243,7 +243,9 @@ class CaptionServer:
 
     async def respond(self, connection: "Connection", method: str, path: str, raw: bytes) -> None:
         """Records a request and answers it, as the script wants."""
-        body, pictures, reply = {}, {}, Reply([b""], openai=path.startswith("/v1/"))
+        reply = Reply([b""], openai=path.startswith("/v1/"))
+        body: dict[str, Any] = {}
+        pictures: dict[str, bytes] = {}
         try:
             body, pictures = _read_light(raw) if self.light else _read(raw)
             reply, fault = self._planned(method, path, body, pictures)

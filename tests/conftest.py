@@ -8,7 +8,12 @@ import pytest
 
 from storage.store import Store, open_store
 
-pytest_plugins = ["tests.model_fixtures", "tests.server_fixtures", "tests.ollama.fixtures"]
+pytest_plugins = [
+    "tests.model_fixtures",
+    "tests.server_fixtures",
+    "tests.deployment_fixtures",
+    "tests.ollama.fixtures",
+]
 
 BUCKET = "tilewright-test"
 

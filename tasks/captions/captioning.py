@@ -3,7 +3,7 @@
 import json
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -222,12 +222,3 @@ def _question(about: Asked, jpeg: bytes, think: bool | None) -> Question:
         json_schema=json.loads(about.json_schema) if about.json_schema else None,
         think=think,
     )
-
-
-def breakdown(reasons: Iterable[str]) -> dict[str, int]:
-    """How many items failed for each kind of reason: what stands before its colon."""
-    counts: dict[str, int] = {}
-    for reason in reasons:
-        kind = reason.partition(":")[0].partition(" after ")[0]
-        counts[kind] = counts.get(kind, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))

@@ -6,7 +6,7 @@ taken back: its sidecar, or its line in a table, set to what it would be without
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from storage.digest import digest, digest_json, hexkey
@@ -29,6 +29,8 @@ class Edit:
     key: bytes
     prompts: list[str] | None
     origin: str
+    texts: frozenset[tuple[str, ...]] = frozenset()
+    """The prompts of every edit that the view ever had, of what the store knows."""
 
 
 def newest_edits(context: Context) -> dict[bytes, Edit]:
@@ -36,10 +38,12 @@ def newest_edits(context: Context) -> dict[bytes, Edit]:
     columns = ["view_id", "key", "prompts", "origin"]
     items = context.committed("captions", STAGE_ID, columns)
     newest: dict[bytes, Edit] = {}
+    texts: dict[bytes, set[tuple[str, ...]]] = {}
     for view, key, prompts, origin in zip(*items.to_pydict().values(), strict=True):
         if origin in (EDITED, WITHDRAWN):
             newest.setdefault(view, Edit(key, prompts, origin))
-    return newest
+            texts.setdefault(view, set()).add(tuple(prompts or ()))
+    return {view: replace(edit, texts=frozenset(texts[view])) for view, edit in newest.items()}
 
 
 def edit_rows(

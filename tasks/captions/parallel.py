@@ -20,7 +20,9 @@ class Tuner:
 
     limit: int = START
     settled: bool = False
-    """Whether there is nothing left to try, as where a person has set the limit."""
+    """Whether there is nothing left to try."""
+    fixed: bool = False
+    """Whether a person has set the limit."""
     _best: tuple[float, int] = (0.0, START)
     """Answers per second, and the limit that gave them."""
     _count: int = 0
@@ -29,7 +31,7 @@ class Tuner:
     @classmethod
     def of(cls, parallel: int | None) -> "Tuner":
         """For a limit that a person has set, or to be found."""
-        return cls() if parallel is None else cls(limit=parallel, settled=True)
+        return cls() if parallel is None else cls(limit=parallel, settled=True, fixed=True)
 
     def answered(self, now: float, *, full: bool) -> None:
         """An answer came at a moment; `full`: there was work for more requests than the limit."""
@@ -48,6 +50,8 @@ class Tuner:
 
     def busy(self) -> None:
         """The server refused a request because it had too many."""
+        if self.fixed:
+            return
         self.limit, self.settled = max(1, self.limit // 2), True
 
     def _judge(self, rate: float) -> None:

@@ -105,6 +105,8 @@ class _Run:
     job: Job
     lane: _Lane
     started: float
+    is_probe: bool
+    """Asked to see whether a paused server is back."""
 
 
 class Pool:
@@ -210,7 +212,7 @@ class Pool:
                 while self._later and self._later[0][0] <= now:
                     self._waiting.append(heapq.heappop(self._later)[2])
                 if lane.is_free(now) and (job := self._next(lane, now)) is not None:
-                    run = _Run(job, lane, now)
+                    run = _Run(job, lane, now, is_probe=lane.pauses > 0)
                     job.copies += 1
                     lane.active += 1
                     self._runs.append(run)
@@ -252,9 +254,12 @@ class Pool:
             self._release(run)
             self._blame(run, error)
             if not job.over and not job.copies:
-                job.attempts += not error.forever
-                if error.forever or (error.retry and job.attempts <= self._rules.max_retries):
-                    self._again(job, error)
+                free = error.forever or (error.retry and run.is_probe and self._is_any_well())
+                job.attempts += not free
+                if free:
+                    self._waiting.appendleft(job)
+                elif error.retry and job.attempts <= self._rules.max_retries:
+                    self._later_again(job, error)
                 else:
                     self._fail(job, error.kind, f"{run.lane.url}: {error}")
             self._give_up_if_lost()
@@ -266,10 +271,10 @@ class Pool:
         lane.last_error = f"{lane.url}: {error}"
         if error.forever:
             lane.closed = str(error)
-        if error.kind in _BUSY_KINDS:
-            lane.tuner.busy()
         if not error.retry or run.started < lane.paused_until:
             return
+        if error.kind in _BUSY_KINDS:
+            lane.tuner.busy()
         lane.pauses += 1
         pause = self._backoff(lane.pauses) if error.away else self._rules.backoff_seconds
         wait = min(error.retry_after or 0.0, MOST_WAIT_SECONDS)
@@ -277,10 +282,7 @@ class Pool:
         patience = self._rules.max_retries + 1 if error.away else BROKEN_AFTER
         lane.lost = lane.lost or lane.pauses >= patience
 
-    def _again(self, job: Job, error: CallError) -> None:
-        if error.forever:
-            self._waiting.appendleft(job)
-            return
+    def _later_again(self, job: Job, error: CallError) -> None:
         wait = self._backoff(job.attempts) * self._chance.uniform(0.5, 1.0)
         wait = max(wait, min(error.retry_after or 0.0, MOST_WAIT_SECONDS))
         heapq.heappush(self._later, (time.monotonic() + wait, next(self._numbers), job))
@@ -290,6 +292,10 @@ class Pool:
 
     def _lives(self) -> bool:
         return any(not (lane.lost or lane.closed) for lane in self._lanes)
+
+    def _is_any_well(self) -> bool:
+        """Whether a server answered last time: then a probe of another one costs no retry."""
+        return any(not (lane.pauses or lane.closed) for lane in self._lanes)
 
     def _give_up_if_lost(self) -> None:
         """When no server is left, everything that waits fails; what runs may still be answered."""

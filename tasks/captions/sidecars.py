@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
@@ -36,6 +36,18 @@ class Said:
     """Why it could not be read."""
 
 
+class Known(Protocol):
+    """The newest item of a view in the store: an `Edit`."""
+
+    @property
+    def prompts(self) -> list[str] | None:
+        """Of an edit; None where it was withdrawn."""
+
+    @property
+    def texts(self) -> frozenset[tuple[str, ...]]:
+        """The prompts of every edit that the view ever had."""
+
+
 @dataclass(frozen=True)
 class _Tiles:
     """The kept tiles of a concept, and the texts that their sidecars would hold without edits."""
@@ -57,7 +69,7 @@ class _Tiles:
 
 
 def read_sidecars(
-    config: Config, upstream: Tables, known: Mapping[bytes, object], captions: pa.Table
+    config: Config, upstream: Tables, known: Mapping[bytes, Known], captions: pa.Table
 ) -> dict[bytes, Said]:
     """What the sidecars of kept tiles say, by view_id; untouched ones say nothing.
 
@@ -67,7 +79,7 @@ def read_sidecars(
     Args:
         config: which concepts write tiles, and where.
         upstream: manifests of prompts and crops.
-        known: the view_ids of which the store has an edit.
+        known: the newest item of every view that has one.
         captions: what models said of tiles and photos, with OWN_TEXTS.
     """
     found: dict[bytes, Said] = {}
@@ -82,7 +94,7 @@ def read_sidecars(
     return found
 
 
-def _of_concept(tiles: _Tiles, known: Mapping[bytes, object]) -> Iterator[tuple[bytes, Said]]:
+def _of_concept(tiles: _Tiles, known: Mapping[bytes, Known]) -> Iterator[tuple[bytes, Said]]:
     folder = save_folder(tiles.concept)
     there = listed(folder)
     if not there:
@@ -92,18 +104,21 @@ def _of_concept(tiles: _Tiles, known: Mapping[bytes, object]) -> Iterator[tuple[
     for path, view, kind, scale, *rect in zip(*columns, strict=True):
         name = tile_name(path, view, kind, scale, (rect[0], rect[1], rect[2], rect[3]))
         if sidecar_name(name) in there:
-            said = _said(folder, name, view, record.get(name), tiles, view in known)
+            entry = record.get(name, Entry(view.hex()))
+            said = _said(folder, name, view, entry, tiles, known.get(view))
             if said is not None:
                 yield view, said
 
 
 def _said(
-    folder: Path, name: str, view: bytes, entry: Entry | None, tiles: _Tiles, in_store: bool
+    folder: Path, name: str, view: bytes, entry: Entry, tiles: _Tiles, last: Known | None
 ) -> Said | None:
     """What one sidecar says, or None where nobody changed it since the last run.
 
     An edit is any text that is neither ours nor what would be written without an edit. One that the
-    last run saw and that has since been set back to such a text is withdrawn.
+    last run saw and that has since been set back to such a text is withdrawn. One that the last run
+    saw and that is an older one in the store says nothing: the text was changed elsewhere since,
+    and the sidecar will follow.
     """
     path = str(folder / sidecar_name(name))
     try:
@@ -112,13 +127,16 @@ def _said(
         return Said("unreadable", path, reason=str(error))
     if text is None:
         return None
-    found, entry = text_digest(text), entry or Entry(view.hex())
+    found, prompts = text_digest(text), tuple(split_prompts(text, tiles.concept.multiline))
+    is_newest = last is not None and last.prompts == (list(prompts) or [""])
     if found == entry.edit:
-        untouched = found in entry.written and in_store
-    elif found in entry.written or found == text_digest(tiles.texts[view]):
+        in_store = last is not None and (prompts or ("",)) in last.texts
+        untouched = in_store and (found in entry.written or not is_newest)
+    elif found in entry.written:
+        # What is ours may be the newest edit: then a kill came between writing and noting it.
+        return Said("withdrawn", path) if entry.edit and not is_newest else None
+    elif found == text_digest(tiles.texts[view]):
         return Said("withdrawn", path) if entry.edit else None
     else:
         untouched = False
-    if untouched:
-        return None
-    return Said("edited", path, tuple(split_prompts(text, tiles.concept.multiline)))
+    return None if untouched else Said("edited", path, prompts)

@@ -16,8 +16,9 @@ from storage.records import CAPTIONS, K
 from storage.shards import RecordWriter
 from tasks.arrow import as_array, with_columns
 from tasks.captions import edits, generated
-from tasks.captions.captioning import breakdown, caption
+from tasks.captions.captioning import caption
 from tasks.captions.chosen import Target, targets
+from tasks.captions.failures import UNUSABLE, breakdown
 from tasks.captions.model import CaptionerError
 from tasks.captions.sidecars import read_sidecars
 from tasks.config.models import Config
@@ -25,7 +26,6 @@ from tasks.export.tiles import saving_concepts
 from tasks.stage import Checked, Context, Report, Stage, Tables, Wanted, compare
 from tasks.wording.resolve import COMING, EDITED, GENERATED, OWN_TEXTS
 
-UNUSABLE = "the answer is no caption"
 _SIZES = (
     *("left", "top", "width", "height", "resized_width", "resized_height"),
     *("bucket_width", "bucket_height"),
@@ -161,7 +161,7 @@ def _answers(context: Context, wanted: Wanted) -> tuple[pa.Table, pa.Table]:
     answers = context.committed("captions", generated.STAGE_ID, ["key", "unusable"])
     is_caption = pc.is_null(answers["unusable"])
     bad = answers.filter(pc.invert(is_caption))
-    reason = pc.binary_join_element_wise(UNUSABLE, bad["unusable"], ", ")
+    reason = pc.binary_join_element_wise(UNUSABLE, bad["unusable"], ": ")
     bad = with_columns(bad.select(["key"]), reason=reason)
     return answers.filter(is_caption), bad.filter(
         pc.is_in(bad["key"], as_array(wanted.table["key"]))
@@ -187,7 +187,7 @@ def _require_success(context: Context, checked: Checked, num_made: int) -> None:
         return
     failed = context.rejected("captions", checked.wanted.stage_id)
     failed = failed.filter(pc.is_in(failed["key"], as_array(missing["key"])))
-    kinds = breakdown(failed["reason"].to_pylist())
+    _, kinds = breakdown(failed["reason"].to_pylist())
     told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
     example = failed["reason"][-1].as_py() if failed.num_rows else "they changed meanwhile"
     raise CaptionerError(

@@ -1,6 +1,6 @@
 """Tiles: which tiles of a dataset are exported, and what their files should be."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -24,6 +24,7 @@ from tasks.export.record import (
 from tasks.imaging.jobs import row_view
 from tasks.imaging.views import View
 from tasks.wording.resolve import EDITED
+from tasks.wording.sources import split_prompts
 
 COLUMNS = (
     *("concept", "path", "source_id", "view_id", "kind", "scale", "left", "top", "width", "height"),
@@ -45,7 +46,7 @@ class Tile:
     view: View
     text: str
     edited: bool
-    """Whether the text is one that a person wrote into a sidecar."""
+    """Whether the text is one that a person wrote."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Folder:
     pictures: tuple[Tile, ...]
     """Tiles without a picture."""
     texts: tuple[Tile, ...]
-    """Tiles without a sidecar, or with one of ours that says something else by now."""
+    """Tiles without a sidecar, or with one that is ours, or an edit that the store took over, and
+    that should say something else by now."""
     record: Record
     """The record as it is now."""
     noted: Record
@@ -93,7 +95,7 @@ def save_folder(concept: Concept) -> Path:
     return Path(folder)
 
 
-def plan_folder(concept: Concept, rows: pa.Table) -> Folder:
+def plan_folder(concept: Concept, rows: pa.Table, shared: Collection[bytes] = ()) -> Folder:
     """Holds the tiles of a concept against its folder; writes nothing.
 
     A picture that is there is right, for its name says which pixels it holds. Beyond the most tiles
@@ -102,6 +104,7 @@ def plan_folder(concept: Concept, rows: pa.Table) -> Folder:
     Args:
         concept: one of `saving_concepts`.
         rows: rows of a dataset, planned or made, with COLUMNS.
+        shared: the `shared_views`.
     """
     place = save_folder(concept)
     there, record = listed(place), read_record(place)
@@ -111,7 +114,8 @@ def plan_folder(concept: Concept, rows: pa.Table) -> Folder:
     texts, noted = [], dict(record)
     for tile in tiles:
         entry = record.get(tile.name, Entry(tile.view_id.hex()))
-        is_due, entry = _look(tile, place if sidecar_name(tile.name) in there else None, entry)
+        found = place if sidecar_name(tile.name) in there else None
+        is_due, entry = _look(tile, found, entry, concept.multiline, tile.view_id in shared)
         if is_due:
             texts.append(tile)
         if entry.written or entry.edit:
@@ -133,6 +137,17 @@ def tile_rows(rows: pa.Table, concept: str) -> pa.Table:
     tiles = pc.and_(pc.equal(rows["concept"], concept), pc.not_equal(rows["kind"], "full"))
     by = ("path", "kind", "scale", "resized_width", "resized_height", "top", "left")
     return rows.filter(tiles).sort_by([(name, "ascending") for name in (*by, "variation")])
+
+
+def shared_views(concepts: Sequence[Concept], rows: pa.Table) -> frozenset[bytes]:
+    """The tiles that several of these concepts export."""
+    seen: set[bytes] = set()
+    shared: set[bytes] = set()
+    for concept in concepts:
+        views = set(tile_rows(rows, concept.name)["view_id"].to_pylist())
+        shared |= seen & views
+        seen |= views
+    return frozenset(shared)
 
 
 def tile_texts(rows: pa.Table, multiline: Multiline) -> dict[bytes, str]:
@@ -171,8 +186,15 @@ def _chosen(tiles: Sequence[Tile], most: int) -> Iterator[str]:
         yield from (of_source[number].name for number in spread(len(of_source), most))
 
 
-def _look(tile: Tile, place: Path | None, entry: Entry) -> tuple[bool, Entry]:
-    """Whether a sidecar must be written, and what is to be noted of it."""
+def _look(
+    tile: Tile, place: Path | None, entry: Entry, multiline: Multiline, is_shared: bool
+) -> tuple[bool, Entry]:
+    """Whether a sidecar must be written, and what is to be noted of it.
+
+    An edit that an earlier run took over is in the store. It is written anew when it is no longer
+    what the tile trains on: somebody changed it elsewhere. But not where that may be the folder of
+    another concept, whose sidecar counts more: this one stays as its author wrote it.
+    """
     wanted = text_digest(tile.text)
     ours = Entry(entry.view, (wanted,), wanted if tile.edited else None)
     try:
@@ -182,6 +204,14 @@ def _look(tile: Tile, place: Path | None, entry: Entry) -> tuple[bool, Entry]:
     if text is None:
         return True, ours
     found = text_digest(text)
+    if tile.edited and wanted in (found, _as_written(text, multiline)):
+        return False, replace(entry, edit=found)
     if found == wanted:
-        return False, replace(entry, edit=wanted) if tile.edited else ours
-    return (True, ours) if found in entry.written else (False, entry)
+        return False, ours
+    is_ours = found in entry.written or (found == entry.edit and not is_shared)
+    return (True, ours) if is_ours else (False, entry)
+
+
+def _as_written(text: str, multiline: Multiline) -> str:
+    """The digest of the prompts in a sidecar as we would write them."""
+    return text_digest(sidecar_text(split_prompts(text, multiline) or [""], multiline))

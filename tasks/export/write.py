@@ -75,12 +75,13 @@ def write_folder(folder: Folder, data: DataConfig, report: Callable[[int], None]
 
 
 def _is_due(tile: Tile, folder: Folder, notes: Record) -> bool:
-    """Whether a sidecar still is what it was when this was planned: not there, or ours."""
+    """Whether a sidecar still is what it was when this was planned: not there, ours, or old."""
     try:
         text = read_sidecar(folder.place, tile.name)
     except ValueError:
         return False
-    return text is None or text_digest(text) in notes[tile.name].written
+    old = notes[tile.name]
+    return text is None or text_digest(text) in (*old.written, old.edit)
 
 
 class _Counter:

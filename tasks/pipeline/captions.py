@@ -1,5 +1,6 @@
 """Captions: what every tile trains on and why, for people, and what they change in it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,18 +8,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from storage import tables
 from storage.naming import now_iso
 from storage.records import CAPTIONS, K
 from storage.shards import RecordWriter
 from tasks.captions import edits
 from tasks.captions.chosen import Target, targets
+from tasks.captions.failures import breakdown
 from tasks.captions.generated import committed_answers
 from tasks.captions.reviews import approve
 from tasks.captions.stage import answered, to_caption
 from tasks.config.models import Config
 from tasks.pipeline.stages import STAGES
-from tasks.stage import Context
-from tasks.wording.resolve import EDITED, is_coming, resolve_prompts
+from tasks.stage import Context, StageRef
+from tasks.wording.resolve import EDITED, GENERATED, is_coming, resolve_prompts
 
 LAST = "captions"
 """The stage up to which a table of captions is planned."""
@@ -79,6 +82,24 @@ def captioned_of(config: Config, manifests: Mapping[str, pa.Table]) -> list[Capt
             )
         )
     return found
+
+
+def captions_told(context: Context, captions: StageRef) -> dict[str, Any] | None:
+    """The entry `captions` of a summary: texts by origin, answers and questions that came to none.
+
+    None where nothing asks for captions.
+    """
+    columns = tables.get_table(context.store, captions.manifest, ["origin"])
+    origins = Counter(columns["origin"].to_pylist())
+    reasons: list[str] = []
+    if captions.rejects is not None:
+        rejects = tables.get_table(context.store, captions.rejects, ["reason"])
+        reasons = rejects["reason"].to_pylist()
+    if not origins and not reasons:
+        return None
+    unusable, failed = breakdown(reasons)
+    told = {name: origins.get(name, 0) for name in (GENERATED, EDITED)}
+    return told | {"unusable": unusable, "failed": failed}
 
 
 def write_edits(config: Config, texts: Mapping[bytes, list[str] | None]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from storage.versions import Version, read_rows
 from tasks import progress
 from tasks.config.models import Config
-from tasks.export.tiles import COLUMNS, Folder, plan_folder, saving_concepts
+from tasks.export.tiles import COLUMNS, Folder, plan_folder, saving_concepts, shared_views
 from tasks.export.write import write_folder
 from tasks.stage import Context
 
@@ -80,4 +80,6 @@ def export_tiles(config: Config, version: Version) -> Exported | None:
 
 
 def _folders(config: Config, rows: pa.Table) -> list[Folder]:
-    return [plan_folder(concept, rows) for concept in saving_concepts(config)]
+    concepts = saving_concepts(config)
+    shared = shared_views(concepts, rows) if len(concepts) > 1 else frozenset()
+    return [plan_folder(concept, rows, shared) for concept in concepts]

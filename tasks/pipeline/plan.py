@@ -41,10 +41,9 @@ def plan_pipeline(config: Config) -> dict[str, Any]:
     for name, told in stages.items():
         known = estimates[name]
         told["estimate"] = None if known is None else known.as_json()
-    nothing = {"name": config.data.name, "version": None, "uri": None}
     exported = plan_export(config, rows)
     return {
-        "dataset": (context.latest.summary() if context.latest else nothing)
+        "dataset": latest_told(context)
         | {"num_samples": pc.sum(pc.equal(rows["split"], "train")).as_py() or 0},
         "stages": stages,
         "estimate": total(estimates),
@@ -52,6 +51,13 @@ def plan_pipeline(config: Config) -> dict[str, Any]:
         **({"export": exported.as_json()} if exported else {}),
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def latest_told(context: Context) -> dict[str, Any]:
+    """The latest version of the dataset as summaries tell it; without a number before the first."""
+    if context.latest:
+        return context.latest.summary()
+    return {"name": context.config.data.name, "version": None, "uri": None, "num_samples": None}
 
 
 def _same_version(context: Context, counts: dict[str, StageCounts]) -> Version | None:

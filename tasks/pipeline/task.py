@@ -22,10 +22,11 @@ from tasks.caching.task import cached, value
 from tasks.config.models import Config
 from tasks.export.tiles import saving_concepts
 from tasks.gpu.task import gpu_slot
+from tasks.pipeline.captions import captions_told
 from tasks.pipeline.epochs import version_epochs
 from tasks.pipeline.estimates import Worked
 from tasks.pipeline.export import Exported, export_tiles
-from tasks.pipeline.plan import stages_json
+from tasks.pipeline.plan import latest_told, stages_json
 from tasks.pipeline.report import (
     current_report,
     num_missing_captions,
@@ -42,7 +43,16 @@ from tasks.pipeline.run import (
     work_partition,
 )
 from tasks.pipeline.stages import STAGES
+from tasks.review.task import Waiting, look_at_captions
 from tasks.stage import Context, StageRef
+
+
+@dataclass(frozen=True)
+class Unreviewed:
+    """A preparation that ended where a person has to look at captions."""
+
+    refs: dict[str, StageRef]
+    waiting: Waiting
 
 
 @dataclass(frozen=True)
@@ -173,11 +183,16 @@ def run_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> Stage
     return sealed
 
 
-def prepare(config: Config) -> Prepared:
-    """All data stages, the dataset version and its exported tiles, inside a flow."""
+def prepare(config: Config) -> Prepared | Unreviewed:
+    """All data stages, the dataset version and its exported tiles, inside a flow.
+
+    With `review_captions` it ends behind the captions while a person has yet to look at some.
+    """
     refs: dict[str, StageRef] = {}
     for stage in STAGES:
         refs[stage.name] = run_stage(config, stage.name, {up: refs[up] for up in stage.after})
+        if stage.name == "captions" and (waiting := look_at_captions(config, refs)):
+            return Unreviewed(refs, waiting)
     commit = commit_version.with_options(name="dataset", task_run_name="dataset")
     version = value(commit(config, refs))
     exported = None
@@ -199,17 +214,24 @@ def publish_counts(version: versions.Version, refs: dict[str, StageRef]) -> None
     )
 
 
-def summary(config: Config, prepared: Prepared, seconds: float) -> dict[str, Any]:
+def summary(config: Config, prepared: Prepared | Unreviewed, seconds: float) -> dict[str, Any]:
     """The object that `tilewright prepare --json` prints."""
-    context, version, refs = Context(config), prepared.version, prepared.refs
-    exported = prepared.exported
+    context, refs = Context(config), prepared.refs
+    captions = captions_told(context, refs["captions"])
+    told = {
+        **({"captions": captions} if captions else {}),
+        "stages": stages_json({name: ref.counts for name, ref in refs.items()}),
+        "rejects": read_rejects(context, refs).to_pylist(),
+        "seconds": round(seconds, 3),
+    }
+    if isinstance(prepared, Unreviewed):
+        return {"dataset": latest_told(context), "review": prepared.waiting.as_json(), **told}
+    version, exported = prepared.version, prepared.exported
     return {
         "report": context.store.uri(report_path(version)),
         "dataset": version.summary(),
-        "stages": stages_json({name: ref.counts for name, ref in refs.items()}),
-        "rejects": read_rejects(context, refs).to_pylist(),
+        **told,
         "missing_captions": num_missing_captions(context, version),
         "outlook": version_epochs(config, version),
         **({"export": exported.as_json()} if exported else {}),
-        "seconds": round(seconds, 3),
     }

@@ -4,23 +4,17 @@ Nothing of a user becomes markup: templates escape, the data blocks are base64, 
 the page allows no script or style but the ones in it, known by their hashes, and no requests.
 """
 
-import base64
-import hashlib
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tasks.pages.safe import environment, policy_hash
 from tasks.report.packing import Packed
 
-MAX_TEXT = 600
 _SCRIPTS = ("drawing.js", "cards.js", "report.js")
-# Control characters, and those that turn the direction of what follows.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def render(page: Mapping[str, Any], packed: Packed | None) -> str:
@@ -28,7 +22,7 @@ def render(page: Mapping[str, Any], packed: Packed | None) -> str:
     style, script = _inlined()
     listed: int = page["num_listed"]
     return (
-        _environment()
+        environment("tasks.report")
         .get_template("report.html")
         .render(
             **page,
@@ -37,8 +31,8 @@ def render(page: Mapping[str, Any], packed: Packed | None) -> str:
             blocks=_blocks(packed) if packed else [],
             style=Markup(style),
             script=Markup(script),
-            style_hash=_hash(style),
-            script_hash=_hash(script),
+            style_hash=policy_hash(style),
+            script_hash=policy_hash(script),
         )
     )
 
@@ -58,35 +52,3 @@ def _inlined() -> tuple[str, str]:
     folder = files("tasks.report")
     script = "\n".join(folder.joinpath(name).read_text() for name in _SCRIPTS)
     return folder.joinpath("report.css").read_text(), script
-
-
-def _hash(text: str) -> str:
-    """The name by which the page's policy allows a script or style."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("tasks.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = lambda value: "–" if value is None else f"{value:,}"
-    environment.filters["percent"] = lambda value: f"{value:.1%}"
-    environment.filters["short"] = _short
-    environment.globals["plural"] = _plural
-    return environment
-
-
-def _plural(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
-def _short(text: object, limit: int = MAX_TEXT) -> str:
-    """Return text fit to be shown: no control characters, not longer than a screen."""
-    shown = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
-    if len(shown) <= limit:
-        return shown
-    return f"{shown[:limit]}… ({len(shown):,} characters)"

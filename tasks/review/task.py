@@ -1,17 +1,29 @@
-"""The review gate: a deployed flow suspends until it is resumed in the Prefect UI."""
+"""Captions as a person sees them: the sheet, and the gate that waits for a review of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import prefect.runtime
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
 from storage import tables
+from storage.digest import digest_json, hexkey
+from tasks.caching.task import cached, value
 from tasks.captions.reviews import approve, pending
+from tasks.captions.sheet_markdown import markdown_sheet
 from tasks.config.models import Config
+from tasks.pipeline.caption_sheet import collect_sheet, current_sheet, write_sheet
+from tasks.pipeline.captions import captioned_of
 from tasks.stage import Context, StageRef
+
+UP_TO = ("scan", "prompts", "crops", "captions")
+"""The stages that a sheet is made of."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,35 @@ class CaptionReview(RunInput):
     note: str = Field(
         default="", title="Remarks", description="Kept with the approval; may stay empty."
     )
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def caption_sheet(config: Config, refs: Mapping[str, StageRef]) -> str:
+    """Writes the page of all captions, and an artifact with some; Cached when nothing changed."""
+    store = Context(config).store
+    made_of = hexkey(digest_json("sheet", [refs[name].manifest for name in UP_TO]))
+    if there := current_sheet(config, made_of):
+        uri: str = cached("the sheet of captions is as it was", there)
+        return uri
+    manifests = {name: tables.get_table(store, refs[name].manifest) for name in UP_TO}
+    sheet = collect_sheet(config, captioned_of(config, manifests), made_of=made_of)
+    create_markdown_artifact(
+        markdown=markdown_sheet(sheet), key="captions", description=f"{config.data.name}: captions"
+    )
+    return write_sheet(config, sheet)
+
+
+def look_at_captions(config: Config, refs: Mapping[str, StageRef]) -> Waiting | None:
+    """The sheet of captions, inside a flow, and the gate where `review_captions` asks for it.
+
+    None when the flow may go on; nothing happens where there are no captions.
+    """
+    captions = refs["captions"]
+    if not (captions.num_items or captions.rejects):
+        return None
+    sheet = caption_sheet.with_options(task_run_name="caption sheet")
+    page: str = value(sheet(config, {name: refs[name] for name in UP_TO}))
+    return review(config, captions, page) if config.review_captions else None
 
 
 def review(config: Config, captions: StageRef, page: str) -> Waiting | None:

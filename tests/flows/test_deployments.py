@@ -9,11 +9,11 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
+from tests.deployment_fixtures import POOL, ended, start_deployment
 from tests.model_fixtures import TinyModels
 from tests.projects import Project, make_project
-from tests.server_fixtures import BIN, ROOT, TERMINAL, PrefectServer, wait_for
+from tests.server_fixtures import ROOT, PrefectServer
 
-POOL = "tilewright"
 ANCHORS = {"definitions"}
 """Top-level keys that only hold YAML anchors."""
 
@@ -58,31 +58,6 @@ def _models(hint: Any) -> list[Any]:
     if hasattr(hint, "model_fields"):
         return [hint]
     return [model for argument in get_args(hint) for model in _models(argument)]
-
-
-@pytest.fixture(scope="module")
-def deployments(prefect_server: PrefectServer) -> dict[str, dict[str, Any]]:
-    """Everything in prefect.yaml, deployed; by name."""
-    prefect = BIN / "prefect"
-    made = prefect_server.run(prefect, "work-pool", "create", POOL, "--type", "process")
-    assert made.code == 0, made.stderr
-    deployed = prefect_server.run(prefect, "--no-prompt", "deploy", "--all", cwd=ROOT)
-    assert deployed.code == 0, deployed.stdout + deployed.stderr
-    return {found["name"]: found for found in prefect_server.post("/deployments/filter")}
-
-
-@pytest.fixture
-def worker(prefect_server: PrefectServer) -> Iterator[None]:
-    """A process worker that looks for work every second."""
-    with (prefect_server.home / "worker.log").open("wb") as log:
-        process = prefect_server.start(
-            *(BIN / "prefect", "worker", "start", "--pool", POOL, "--type", "process"),
-            stdout=log,
-            stderr=log,
-        )
-    yield
-    process.terminate()
-    process.wait(30)
 
 
 @pytest.fixture
@@ -147,24 +122,18 @@ def test_a_worker_prepares_and_the_second_run_is_cached(
     project: Project,
 ) -> None:
     stages = {"scan", "prompts", "crops", "text", "latents", "dataset", "report"}
-    first = run_deployment(prefect_server, deployments["prepare"]["id"], project)
+    first = completed(prefect_server, deployments["prepare"]["id"], project)
     assert set(first) >= stages
     idle = {"captions", "masks"}  # nothing asks for them
     assert {name for name, state in first.items() if state == "Cached"} == idle
     assert set(first.values()) == {"Completed", "Cached"}
-    second = run_deployment(prefect_server, deployments["prepare"]["id"], project)
+    second = completed(prefect_server, deployments["prepare"]["id"], project)
     assert second == dict.fromkeys(stages | idle, "Cached")
 
 
-def run_deployment(server: PrefectServer, deployment: str, project: Project) -> dict[str, str]:
-    """Creates a run through the API, waits for it, and gives the states of its tasks."""
-    parameters = {"config_file": str(project.run_toml)}
-    run = server.post(f"/deployments/{deployment}/create_flow_run", parameters=parameters)["id"]
-
-    def ended() -> dict[str, Any] | None:
-        state: dict[str, Any] | None = server.get(f"/flow_runs/{run}")["state"]
-        return state if state and state["type"] in TERMINAL else None
-
-    state = wait_for(ended, 120)
+def completed(server: PrefectServer, deployment: str, project: Project) -> dict[str, str]:
+    """Runs a deployment to its end, which must be good, and gives the states of its tasks."""
+    run = start_deployment(server, deployment, project.run_toml)
+    state = ended(server, run)
     assert state["type"] == "COMPLETED", (state, (server.home / "worker.log").read_text())
     return server.task_states(run)

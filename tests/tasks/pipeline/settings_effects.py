@@ -48,6 +48,10 @@ scales = [2]
 regenerate_each_epoch = true
 grid_phases = 2
 save_directory = "tiles"
+enable_captioning = true
+caption_probability = 0.3
+caption_model = "tiny"
+caption_endpoint = "ENDPOINT"
 [concepts.text]
 enable_tag_shuffling = true
 tag_dropout_enable = true
@@ -138,6 +142,26 @@ CHANGES |= {
     CROPS + "save_to_disk": "true",
     CROPS + "save_directory": "OTHER_TILES",
     CROPS + "save_max_tiles_per_image": "3",
+    CROPS + "enable_captioning": "false",
+    CROPS + "caption_full_images": "true",
+    CROPS + "caption_probability": "0.6",
+    CROPS + "caption_mode": "append",
+    CROPS + "caption_protocol": "openai",
+    CROPS + "caption_endpoint": "http://127.0.0.1:9",
+    CROPS + "caption_model": "other",
+    CROPS + "caption_system_prompt": "Be brief.",
+    CROPS + "caption_user_prompt": "Seen: {context}",
+    CROPS + "caption_image_px": "32",
+    CROPS + "caption_max_tokens": "99",
+    CROPS + "caption_temperature": "0.5",
+    CROPS + "caption_json_schema": (
+        """'{"type": "object", "properties": {"caption": {"type": "string"}}}'"""
+    ),
+    CROPS + "caption_timeout": "60",
+    CROPS + "caption_max_retries": "1",
+    CROPS + "caption_auto_pull": "false",
+    CROPS + "caption_parallel": "2",
+    CROPS + "caption_min_success": "0.5",
     TEXT + "prompt_template": "art, {prompt}",
     TEXT + "tag_delimiter": ";",
     TEXT + "keep_tags_count": "2",
@@ -197,6 +221,8 @@ CHANGES |= {
     "train.sample.height": "64",
     "workspace": "elsewhere",
     "refresh": '["latents"]',
+    "review_captions": "true",
+    "gpu_limit": "false",
     "deep": "true",
 }
 """Setting to its new value, or to what must be set: first what makes it count, then itself."""
@@ -222,18 +248,20 @@ class Effect:
     """The training's own key."""
 
 
-def make_base(folder: Path, models: dict[str, Path]) -> Project:
-    """A prepared project in which as many settings as possible matter."""
+def make_base(folder: Path, models: dict[str, Path], endpoint: str) -> Project:
+    """A project in which as many settings as possible matter; a caption server is at `endpoint`."""
     project = make_project(folder, models["sd15"], num_photos=0)
     text = project.run_toml.read_text().partition("[[concepts]]")[0]
     other = '\n[[concepts]]\nname = "second"\npath = "second"\n'
     train = '[train]\ntrain_dtype = "float32"\nepochs = 1\nbatch_size = 2\n'
     train += '[train.method]\nkind = "lora"\nrank = 2\n'
-    project.run_toml.write_text(text + CONCEPT + other + train)
+    concept = CONCEPT.replace("ENDPOINT", endpoint)
+    project.run_toml.write_text(text + concept + other + train)
     prompts = "boat, red sail, sunset, Calm sea\nanother view, blue sky, red sail"
     for number in range(3):
         project.add_photo(f"photo{number}", number, f"photo {number}, {prompts}", size=(200, 112))
     project.add_photo("low", 9, "fog, grey", size=(90, 70))
+    (project.photos / "no-prompt.jpg").write_bytes(make_photo(200, 112, 11))
     _write_mask(project.photos / "photo0-masklabel.png")
     for number, place in enumerate(("other-photos", "photos/inner", "second")):
         (folder / place).mkdir()

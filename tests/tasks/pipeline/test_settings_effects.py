@@ -7,6 +7,7 @@ import pytest
 from tasks.config.loading import load_config
 from tasks.config.models import Config
 from tasks.config.schema import all_keys
+from tests.caption_server import DIGEST, CaptionServer
 from tests.model_fixtures import TinyModels
 from tests.projects import Project
 from tests.tasks.pipeline import settings_effects as effects
@@ -31,14 +32,15 @@ def test_the_table_is_what_a_plan_says(
 ) -> None:
     models = {name: tiny_models[name] for name in ("sd15", "sd2")}
     models["other"] = build_tiny("sd15", tmp_path / "other-model", seed=1)
-    project = effects.make_base(tmp_path / "project", models)
-    project.prepare()
-    before = effects.effect(project.config())
-    assert all(counts.computed == 0 for counts in before.stages.values())
-    lines = [
-        effects.row(key, before, effects.effect(_config(project, key, models)))
-        for key in effects.CHANGES
-    ]
+    with CaptionServer({"tiny:latest": DIGEST, "other:latest": DIGEST}) as server:
+        project = effects.make_base(tmp_path / "project", models, server.url)
+        project.prepare()
+        before = effects.effect(project.config())
+        assert all(counts.computed == 0 for counts in before.stages.values())
+        lines = [
+            effects.row(key, before, effects.effect(_config(project, key, models)))
+            for key in effects.CHANGES
+        ]
     table = "\n".join([_head(), *lines, "", *_not_measured()]) + "\n"
     kept, _, found = DOCUMENT.read_text().partition(MARK)
     if request.config.getoption("--golden") == "write":

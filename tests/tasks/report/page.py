@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from itertools import accumulate
 from typing import Any
 
-VOID = {"meta", "br", "input"}
+VOID = {"meta", "br", "img", "input"}
 
 
 @dataclass
@@ -33,6 +33,11 @@ class Element:
                 found.append(child)
             found += child.all(tag, **attributes)
         return found
+
+    def all_of_any_tag(self) -> list["Element"]:
+        """Every descendant, in document order."""
+        children = [child for child in self.children if not isinstance(child, str)]
+        return [one for child in children for one in (child, *child.all_of_any_tag())]
 
 
 class _Reader(HTMLParser):

@@ -1,0 +1,1 @@
+"""Pages: what keeps the HTML pages that Tilewright makes safe."""

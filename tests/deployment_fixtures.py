@@ -1,0 +1,59 @@
+"""The deployments of prefect.yaml on the session's server, and a worker that runs them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server_fixtures import BIN, ROOT, TERMINAL, PrefectServer, wait_for
+
+POOL = "tilewright"
+
+
+@pytest.fixture(scope="session")
+def deployments(prefect_server: PrefectServer) -> dict[str, dict[str, Any]]:
+    """Everything in prefect.yaml, deployed; by name."""
+    prefect = BIN / "prefect"
+    made = prefect_server.run(prefect, "work-pool", "create", POOL, "--type", "process")
+    assert made.code == 0, made.stderr
+    deployed = prefect_server.run(prefect, "--no-prompt", "deploy", "--all", cwd=ROOT)
+    assert deployed.code == 0, deployed.stdout + deployed.stderr
+    return {found["name"]: found for found in prefect_server.post("/deployments/filter")}
+
+
+@pytest.fixture(scope="session")
+def worker(prefect_server: PrefectServer) -> Iterator[None]:
+    """A process worker that looks for work every second."""
+    with (prefect_server.home / "worker.log").open("wb") as log:
+        process = prefect_server.start(
+            *(BIN / "prefect", "worker", "start", "--pool", POOL, "--type", "process"),
+            stdout=log,
+            stderr=log,
+        )
+    yield
+    process.terminate()
+    process.wait(30)
+
+
+def start_deployment(server: PrefectServer, deployment: str, config: Path, *overrides: str) -> str:
+    """Creates a run through the API, and gives its id."""
+    parameters = {"config_file": str(config), "overrides": "\n".join(overrides)}
+    path = f"/deployments/{deployment}/create_flow_run"
+    return str(server.post(path, parameters=parameters)["id"])
+
+
+def state_of(server: PrefectServer, run: str) -> dict[str, Any]:
+    """The state of a flow run, as the server has it now."""
+    return dict(server.get(f"/flow_runs/{run}")["state"])
+
+
+def ended(server: PrefectServer, run: str, *others: str) -> dict[str, Any]:
+    """The state in which a flow run ends, or that is of one of the other types."""
+    wanted = {*TERMINAL, *others}
+
+    def found() -> dict[str, Any] | None:
+        state = state_of(server, run)
+        return state if state["type"] in wanted else None
+
+    return wait_for(found, 120)
