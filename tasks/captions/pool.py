@@ -86,6 +86,8 @@ class _Lane:
     pauses: int = 0
     """Since its last answer."""
     paused_until: float = 0.0
+    busy_at: float = 0.0
+    """When it last had too many requests; answers to earlier ones do not end its pause."""
     lost: bool = False
     closed: str = ""
     """Why it is never asked again."""
@@ -228,8 +230,10 @@ class Pool:
             return None
         patience = STEAL_FACTOR * lane.usual_seconds + STEAL_SECONDS
         for run in self._runs:
-            if run.lane is not lane and run.job.copies == 1 and now - run.started > patience:
-                return run.job
+            job = run.job
+            alone = run.lane is not lane and job.copies == 1 and not job.over
+            if alone and now - run.started > patience:
+                return job
         return None
 
     def _answered(self, run: _Run, answer: Answer) -> None:
@@ -239,7 +243,8 @@ class Pool:
             lane.tuner.answered(now, full=lane.active >= lane.tuner.limit)
             self._release(run)
             self._staff(lane)
-            lane.pauses, lane.lost, lane.paused_until = 0, False, 0.0
+            if run.started >= lane.busy_at:
+                lane.pauses, lane.lost, lane.paused_until = 0, False, 0.0
             usual = lane.usual_seconds
             lane.usual_seconds = seconds if usual is None else 0.8 * usual + 0.2 * seconds
             job = run.job
@@ -271,10 +276,11 @@ class Pool:
         lane.last_error = f"{lane.url}: {error}"
         if error.forever:
             lane.closed = str(error)
-        if not error.retry or run.started < lane.paused_until:
+        if not error.retry or run.started < max(lane.paused_until, lane.busy_at):
             return
         if error.kind in _BUSY_KINDS:
             lane.tuner.busy()
+            lane.busy_at = now
         lane.pauses += 1
         pause = self._backoff(lane.pauses) if error.away else self._rules.backoff_seconds
         wait = min(error.retry_after or 0.0, MOST_WAIT_SECONDS)

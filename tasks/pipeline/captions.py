@@ -93,8 +93,8 @@ def captions_told(context: Context, captions: StageRef) -> dict[str, Any] | None
     origins = Counter(columns["origin"].to_pylist())
     reasons: list[str] = []
     if captions.rejects is not None:
-        rejects = tables.get_table(context.store, captions.rejects, ["reason"])
-        reasons = rejects["reason"].to_pylist()
+        rejects = tables.get_table(context.store, captions.rejects, ["origin", "reason"])
+        reasons = rejects.filter(pc.equal(rejects["origin"], GENERATED))["reason"].to_pylist()
     if not origins and not reasons:
         return None
     unusable, failed = breakdown(reasons)

@@ -63,7 +63,8 @@ def write_report(config: Config, version: Version, refs: Mapping[str, StageRef])
     """Writes the report of a version that a run made (or found) and gives its URI."""
     context = Context(config)
     counts = stages_json({name: ref.counts for name, ref in refs.items()})
-    made = Made(rejects=read_rejects(context, refs), counts=counts, made_of=_made_of(refs))
+    rejects = read_rejects(context, refs, only_files=True)
+    made = Made(rejects=rejects, counts=counts, made_of=_made_of(refs))
     return _write(context.store, version, config, made)
 
 
@@ -75,7 +76,9 @@ def rewrite_report(store: Store, version: Version, config: Config | None = None)
     """
     stages = version.meta["stages"]
     made = Made(
-        rejects=report_tables.rejected(store, {n: ref.get("rejects") for n, ref in stages.items()}),
+        rejects=report_tables.rejected(
+            store, {n: ref.get("rejects") for n, ref in stages.items()}, only_files=True
+        ),
         counts={name: ref["counts"] for name, ref in stages.items() if "counts" in ref},
         made_of=f"{FORMAT}:store",
     )
@@ -102,9 +105,12 @@ def version_config(store: Store, version: Version, given: Config | None) -> Conf
         return None
 
 
-def read_rejects(context: Context, refs: Mapping[str, StageRef]) -> pa.Table:
-    """The files that no sample was made of: stage, path and reason."""
-    return report_tables.rejected(context.store, {name: ref.rejects for name, ref in refs.items()})
+def read_rejects(
+    context: Context, refs: Mapping[str, StageRef], *, only_files: bool = False
+) -> pa.Table:
+    """What could not be made, as `report_tables.rejected` tells it: stage, path and reason."""
+    stages = {name: ref.rejects for name, ref in refs.items()}
+    return report_tables.rejected(context.store, stages, only_files=only_files)
 
 
 def num_missing_captions(context: Context, version: Version) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage import tables
 from storage.errors import NotFoundError
@@ -20,6 +21,7 @@ from tasks.families import get_family
 from tasks.imaging.buckets import resolution_buckets
 from tasks.imaging.layout import Layout, concept_layouts, cuts_without_tiles
 from tasks.report.inputs import REJECT_COLUMNS, SCANNED, VIEWS
+from tasks.wording.resolve import GENERATED
 
 REJECTS = pa.schema([("stage", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
@@ -58,12 +60,19 @@ def buckets(config: Config | None) -> Sequence[tuple[int, int]]:
     return ()
 
 
-def rejected(store: Store, stages: Mapping[str, str | None]) -> pa.Table:
-    """The files that no sample was made of (schema REJECTS), from the tables of some stages."""
+def rejected(
+    store: Store, stages: Mapping[str, str | None], *, only_files: bool = False
+) -> pa.Table:
+    """What could not be made (schema REJECTS), from the tables of some stages.
+
+    With `only_files`, without the tiles that no model could caption: they train all the same.
+    """
     parts = [REJECTS.empty_table()]
     for name, path in stages.items():
         if path is not None:
             found = tables.get_table(store, path)
+            if only_files and "origin" in found.column_names:
+                found = found.filter(pc.not_equal(found["origin"], GENERATED))
             stage = pa.array([name] * found.num_rows, pa.string())
             parts.append(with_columns(found, stage=stage).select(REJECTS.names))
     return pa.concat_tables(parts)

@@ -208,12 +208,15 @@ def _ref(context: Context, stage: Stage, checked: Checked, counts: StageCounts) 
 
 
 def _rejects(context: Context, stage: Stage, checked: Checked) -> pa.Table:
-    """The files that could not be used (path and reason), each once."""
-    both = [
-        part.select(["group", "reason"]) for part in (_lost(context, stage, checked), checked.bad)
-    ]
+    """What could not be made (path and reason), each once.
+
+    Where the stage says where its items come from (`origin`), that is told too.
+    """
+    lost = _lost(context, stage, checked)
+    columns = [name for name in ("group", "reason", "origin") if name in lost.column_names]
+    both = [part.select(columns) for part in (lost, checked.bad)]
     table = pa.concat_tables(both, promote_options="permissive")
-    return first_of_each(table, "group").rename_columns(["path", "reason"])
+    return first_of_each(table, "group").rename_columns(["path", *columns[1:]])
 
 
 def _lost(context: Context, stage: Stage, checked: Checked) -> pa.Table:

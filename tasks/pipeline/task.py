@@ -221,7 +221,7 @@ def summary(config: Config, prepared: Prepared | Unreviewed, seconds: float) -> 
     told = {
         **({"captions": captions} if captions else {}),
         "stages": stages_json({name: ref.counts for name, ref in refs.items()}),
-        "rejects": read_rejects(context, refs).to_pylist(),
+        "rejects": read_rejects(context, refs, only_files=True).to_pylist(),
         "seconds": round(seconds, 3),
     }
     if isinstance(prepared, Unreviewed):
