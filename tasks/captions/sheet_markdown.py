@@ -12,6 +12,8 @@ MAX_BYTES = 256_000
 EDGE = 96
 MAX_TEXT = 280
 _MAX_KINDS = 12
+_WIDE = "&nbsp;" * 24
+"""Keeps the column of pictures as wide as they are."""
 # Whatever might be markup; written as a number, it cannot be.
 _SPECIAL = re.compile(r"[^\w ,\u00a0-\U0010ffff]|_")
 _SPACES = re.compile(r"\s+")
@@ -57,7 +59,8 @@ def _head(sheet: Sheet) -> str:
         shown = min(len(sheet.cards), MAX_TILES)
         if shown < sheet.total:
             lines += [f"At most {shown} of {sheet.total:,} are shown here, evenly spread.", ""]
-        lines += ["| tile | caption | origin | photo |", "|---|---|---|---|"]
+        # Prefect's pages squeeze pictures where a table has many columns.
+        lines += [f"| tile{_WIDE} | caption |", "|---|---|"]
     return "\n".join(lines) + "\n"
 
 
@@ -89,4 +92,4 @@ def _texts(card: Card) -> str:
         caption += f"<br>failed: {escaped(card.failure)}"
     photo = f"{escaped(card.path, 120)}, {escaped(card.where, 80)}"
     context = f"<br>{escaped(card.context)}" if card.context else ""
-    return f"| {caption} | {escaped(card.origin, 40)} | {photo}{context}"
+    return f"| {caption}<br><br>*{escaped(card.origin, 40)}*, {photo}{context}"
