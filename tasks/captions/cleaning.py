@@ -23,6 +23,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"\w+")
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of characters."""
 LOOP_WORDS, LOOP_SHARE = 8, 0.5
 """An answer of so many words or more is a loop when one run of words makes up more than half."""
 ECHO_WORDS = 6
@@ -110,9 +112,7 @@ def _parts(value: Any) -> list[str]:
 
 def _one_line(text: str) -> str:
     """Without control characters and line breaks; white space is one blank."""
-    plain = unicodedata.normalize("NFC", text)
-    kept = (" " if unicodedata.category(one) in ("Cc", "Cs") else one for one in plain)
-    return " ".join("".join(kept).split())
+    return " ".join(_NO_TEXT.sub(" ", unicodedata.normalize("NFC", text)).split())
 
 
 def _unwrapped(text: str) -> str:

@@ -116,7 +116,7 @@ class Pool:
 
     def __init__(self, urls: Sequence[str], ask: Ask, rules: Rules, *, room: int = 32) -> None:
         self._ask, self._rules, self._room = ask, rules, room
-        self._lanes = [_Lane(url, Tuner.of(rules.parallel)) for url in urls]
+        self._lanes = [_Lane(url, Tuner.of(rules.parallel, rules.timeout_seconds)) for url in urls]
         self._waiting: deque[Job] = deque()
         self._later: list[tuple[float, int, Job]] = []
         self._runs: list[_Run] = []
@@ -240,7 +240,7 @@ class Pool:
         with self._changed:
             now, lane = time.monotonic(), run.lane
             seconds = now - run.started
-            lane.tuner.answered(now, full=lane.active >= lane.tuner.limit)
+            lane.tuner.answered(now, seconds, full=lane.active >= lane.tuner.limit)
             self._release(run)
             self._staff(lane)
             if run.started >= lane.busy_at:
