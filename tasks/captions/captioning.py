@@ -17,9 +17,10 @@ from tasks.captions.chosen import Asked, Target, asked, target_of
 from tasks.captions.cleaning import clean
 from tasks.captions.client import CallError, Server
 from tasks.captions.generated import STAGE_ID
+from tasks.captions.lane import Rules
 from tasks.captions.model import PROBE_SECONDS, Captioner, CaptionerError, capabilities
 from tasks.captions.pictures import feed
-from tasks.captions.pool import Ask, Outcome, Pool, Rules
+from tasks.captions.pool import Ask, Outcome, Pool
 from tasks.captions.protocols.base import Answer, Question
 from tasks.config.concepts import DetailCrops
 from tasks.stage import Context, Rejection, Report

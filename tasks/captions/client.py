@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import requests
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
 KEY_VARIABLE = "TILEWRIGHT_CAPTION_API_KEY"
 CONNECT_SECONDS = 5.0
 PICTURE = f"picture {uuid4().hex}"
 """Stands for the picture in a body; nobody can have written it into a prompt."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_MOST_ERROR_BYTES = 4096
+_MOST_ERROR_BYTES, _MOST_AT_ONCE = 4096, 65536
 BUSY = (429, 503)
 FOREVER = (401, 403, 404)
 """Statuses that no other request to this server would do without."""
@@ -45,7 +45,9 @@ class CallError(Exception):
         forever: bool = False,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
+        # Some servers repeat the key that they do not like.
+        key = os.environ.get(KEY_VARIABLE)
+        super().__init__(message.replace(key, "***") if key else message)
         self.kind, self.retry, self.away, self.forever = kind, retry, away, forever
         self.retry_after = retry_after
 
@@ -61,11 +63,10 @@ class Server:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._session = requests.Session()
-        # Proxies and .netrc of the environment are for servers elsewhere.
+        # Proxies of the environment are for servers elsewhere.
         self._session.trust_env = not is_on_this_machine(url)
         self._session.headers["Content-Type"] = "application/json"
-        if key := os.environ.get(KEY_VARIABLE):
-            self._session.headers["Authorization"] = f"Bearer {key}"
+        self._session.auth = _with_key  # without one, requests would look into .netrc
 
     def get(self, path: str, seconds: float) -> Any:
         """The JSON of a GET request."""
@@ -114,10 +115,16 @@ class Server:
                 method, f"{self.url}{path}", data=data, stream=True, timeout=timeouts
             ) as response:
                 if response.status_code >= 400:
-                    raise _refused(response)
+                    raise _refused(response, deadline)
                 yield response, deadline
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             raise _lost(error, seconds) from error
+
+
+def _with_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    if key := os.environ.get(KEY_VARIABLE):
+        request.headers["Authorization"] = f"Bearer {key}"
+    return request
 
 
 def with_picture(body: Mapping[str, Any], jpeg: bytes) -> bytes:
@@ -146,16 +153,24 @@ def parsed(data: bytes) -> Any:
     return value
 
 
+def objects(part: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The list of objects that has a name in a JSON object; empty where there is none."""
+    found = part.get(name) or []
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise CallError("garbage", f"{name} is no list of objects: {str(found)[:80]}")
+    return found
+
+
 def _chunks(response: requests.Response, deadline: float, idle: float | None) -> Iterator[bytes]:
     """The bytes of an answer as they come, until the time is over."""
-    pieces = response.iter_content(chunk_size=None)
     while True:
         left = deadline - time.monotonic() if idle is None else idle
         if left <= 0:
             raise CallError("time-out", "the answer took too long", away=True)
         _wait_at_most(response, left)
-        piece = next(pieces, None)
-        if piece is None:
+        # Of an answer without chunks, requests would wait for the end.
+        piece = response.raw.read1(_MOST_AT_ONCE, decode_content=True)
+        if not piece:
             return
         yield piece
 
@@ -167,9 +182,9 @@ def _wait_at_most(response: requests.Response, seconds: float) -> None:
         connection.sock.settimeout(seconds)
 
 
-def _refused(response: requests.Response) -> CallError:
+def _refused(response: requests.Response, deadline: float) -> CallError:
     status = response.status_code
-    told = _error_text(response)
+    told = _error_text(response, deadline)
     if status in BUSY:
         wait = _retry_after(response.headers.get("Retry-After"))
         return CallError(f"busy ({status})", told, retry_after=wait)
@@ -178,9 +193,15 @@ def _refused(response: requests.Response) -> CallError:
     return CallError(f"refused ({status})", told, retry=False, forever=status in FOREVER)
 
 
-def _error_text(response: requests.Response) -> str:
+def _error_text(response: requests.Response, deadline: float) -> str:
     """What the server says about its error: Ollama as a text, OpenAI's as an object."""
-    data = response.raw.read(_MOST_ERROR_BYTES, decode_content=True)
+    data = b""
+    with suppress(CallError, HTTPError):  # what came of it will do
+        for piece in _chunks(response, deadline, None):
+            data += piece
+            if len(data) >= _MOST_ERROR_BYTES:
+                break
+    data = data[:_MOST_ERROR_BYTES]
     try:
         error = json.loads(data)["error"]
         text = error["message"] if isinstance(error, dict) else error
@@ -197,15 +218,17 @@ def _retry_after(header: str | None) -> float | None:
         return None
 
 
-def _lost(error: requests.RequestException, seconds: float) -> CallError:
+def _lost(error: requests.RequestException | HTTPError, seconds: float) -> CallError:
     """What a failure of the connection is called."""
-    inner = error.args[0] if error.args else None
-    if isinstance(error, requests.ReadTimeout) or isinstance(inner, ReadTimeoutError):
+    if isinstance(error, requests.ReadTimeout | ReadTimeoutError):
         return CallError("time-out", f"no answer within {seconds:g} s", away=True)
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+    if isinstance(error, HTTPError):
         return CallError("connection lost", "the connection broke amid the answer", away=True)
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    if isinstance(error, requests.exceptions.SSLError | requests.exceptions.ProxyError):
+        return CallError("unreachable", f"no connection: {reason}", away=True)
+    if isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError):
+        return CallError("unreachable", "no connection", away=True)
     if isinstance(error, requests.ConnectionError):
-        if "Failed to establish" in str(error) or isinstance(error, requests.ConnectTimeout):
-            return CallError("unreachable", "no connection", away=True)
         return CallError("connection lost", "the connection broke", away=True)
     return CallError("bad request", str(error), retry=False)

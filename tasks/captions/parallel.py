@@ -25,7 +25,9 @@ class Tuner:
     timeout_seconds: float
     limit: int = 1
     settled: bool = False
-    """Whether there is nothing left to try, as where a person has set the limit."""
+    """Whether there is nothing left to try."""
+    fixed: bool = False
+    """Whether a person has set the limit."""
     _warm: bool = False
     _alone_seconds: float | None = None
     """What an answer takes that waits for no other."""
@@ -39,7 +41,7 @@ class Tuner:
         """For a limit that a person has set, or to be found."""
         if parallel is None:
             return cls(timeout_seconds)
-        return cls(timeout_seconds, limit=parallel, settled=True)
+        return cls(timeout_seconds, limit=parallel, settled=True, fixed=True)
 
     def answered(self, now: float, seconds: float, *, full: bool) -> None:
         """An answer came.
@@ -68,7 +70,8 @@ class Tuner:
 
     def busy(self) -> None:
         """The server refused a request because it had too many."""
-        self.limit, self.settled = max(1, self.limit // 2), True
+        if not self.fixed:
+            self.limit, self.settled = max(1, self.limit // 2), True
 
     def _judge(self, rate: float) -> None:
         if rate < self._best[0] * WORTH:

@@ -20,20 +20,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from tasks.captions.client import BUSY, CallError, Server
+from tasks.captions.client import CallError, Server
+from tasks.captions.lane import Lane, Rules, asked_wait
 from tasks.captions.parallel import Tuner
 from tasks.captions.protocols.base import Answer, Question
 
 TICK_SECONDS = 0.2
-MOST_PAUSE_SECONDS = 30.0
-MOST_WAIT_SECONDS = 120.0
-"""A server that asks for more patience than this gets this."""
-BROKEN_AFTER = 32
-"""So many pauses without an answer between them, and a server that answers with errors is lost."""
 STEAL_FACTOR, STEAL_SECONDS = 4.0, 2.0
 """A question is taken over after so many times the usual seconds, plus this."""
-_BUSY_KINDS = tuple(f"busy ({status})" for status in BUSY)
-
 Ask = Callable[[Server, Question, float], Answer]
 
 
@@ -63,49 +57,12 @@ class Outcome:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How patient a pool is."""
-
-    timeout_seconds: float
-    max_retries: int
-    parallel: int | None = None
-    """Requests at a time per server; None: found by trying."""
-    backoff_seconds: float = 1.0
-    """Before the first retry; then twice as long each time."""
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One server as the pool sees it."""
-
-    url: str
-    tuner: Tuner
-    threads: int = 0
-    active: int = 0
-    pauses: int = 0
-    """Since its last answer."""
-    paused_until: float = 0.0
-    busy_at: float = 0.0
-    """When it last had too many requests; answers to earlier ones do not end its pause."""
-    lost: bool = False
-    closed: str = ""
-    """Why it is never asked again."""
-    usual_seconds: float | None = None
-    last_error: str = ""
-
-    def is_free(self, now: float) -> bool:
-        """Whether it may be asked now; after a pause, one question shows whether it is back."""
-        limit = 1 if self.pauses else self.tuner.limit
-        return not self.closed and now >= self.paused_until and self.active < limit
-
-
 @dataclass(slots=True)
 class _Run:
     """One request that is under way."""
 
     job: Job
-    lane: _Lane
+    lane: Lane
     started: float
     is_probe: bool
     """Asked to see whether a paused server is back."""
@@ -116,7 +73,7 @@ class Pool:
 
     def __init__(self, urls: Sequence[str], ask: Ask, rules: Rules, *, room: int = 32) -> None:
         self._ask, self._rules, self._room = ask, rules, room
-        self._lanes = [_Lane(url, Tuner.of(rules.parallel, rules.timeout_seconds)) for url in urls]
+        self._lanes = [Lane(url, Tuner.of(rules.parallel, rules.timeout_seconds)) for url in urls]
         self._waiting: deque[Job] = deque()
         self._later: list[tuple[float, int, Job]] = []
         self._runs: list[_Run] = []
@@ -187,13 +144,13 @@ class Pool:
         with self._changed:
             return self._fed and not self._open and self._results.empty()
 
-    def _staff(self, lane: _Lane) -> None:
+    def _staff(self, lane: Lane) -> None:
         """Starts the threads that a server's limit asks for."""
         while lane.threads < lane.tuner.limit:
             lane.threads += 1
             threading.Thread(target=self._serve, args=(lane,), daemon=True).start()
 
-    def _serve(self, lane: _Lane) -> None:
+    def _serve(self, lane: Lane) -> None:
         """One thread: takes questions for its server until the pool is stopped."""
         server = Server(lane.url)
         while (run := self._take(lane)) is not None:
@@ -207,7 +164,7 @@ class Pool:
             else:
                 self._answered(run, answer)
 
-    def _take(self, lane: _Lane) -> _Run | None:
+    def _take(self, lane: Lane) -> _Run | None:
         with self._changed:
             while not self._stopped:
                 now = time.monotonic()
@@ -223,7 +180,7 @@ class Pool:
                 self._changed.wait(TICK_SECONDS)
             return None
 
-    def _next(self, lane: _Lane, now: float) -> Job | None:
+    def _next(self, lane: Lane, now: float) -> Job | None:
         if self._waiting:
             return self._waiting.popleft()
         if lane.pauses or lane.usual_seconds is None:
@@ -239,15 +196,10 @@ class Pool:
     def _answered(self, run: _Run, answer: Answer) -> None:
         with self._changed:
             now, lane = time.monotonic(), run.lane
-            seconds = now - run.started
-            lane.tuner.answered(now, seconds, full=lane.active >= lane.tuner.limit)
+            lane.answered(run.started, now)
             self._release(run)
             self._staff(lane)
-            if run.started >= lane.busy_at:
-                lane.pauses, lane.lost, lane.paused_until = 0, False, 0.0
-            usual = lane.usual_seconds
-            lane.usual_seconds = seconds if usual is None else 0.8 * usual + 0.2 * seconds
-            job = run.job
+            job, seconds = run.job, now - run.started
             if not job.over:
                 told = (job.subject, job.question, answer, lane.url, seconds, job.attempts + 1)
                 self._finish(job, Outcome(*told))
@@ -257,9 +209,12 @@ class Pool:
         with self._changed:
             job = run.job
             self._release(run)
-            self._blame(run, error)
+            run.lane.failed(error, run.started, time.monotonic(), self._rules)
             if not job.over and not job.copies:
-                free = error.forever or (error.retry and run.is_probe and self._is_any_well())
+                # Looking whether a server is back costs a question none of its retries, as long as
+                # another server is there to answer it.
+                well = any(lane.is_well for lane in self._lanes)
+                free = error.forever or (error.retry and run.is_probe and well)
                 job.attempts += not free
                 if free:
                     self._waiting.appendleft(job)
@@ -270,38 +225,13 @@ class Pool:
             self._give_up_if_lost()
             self._changed.notify_all()
 
-    def _blame(self, run: _Run, error: CallError) -> None:
-        """Pauses or closes a server that failed; of questions asked side by side, one counts."""
-        lane, now = run.lane, time.monotonic()
-        lane.last_error = f"{lane.url}: {error}"
-        if error.forever:
-            lane.closed = str(error)
-        if not error.retry or run.started < max(lane.paused_until, lane.busy_at):
-            return
-        if error.kind in _BUSY_KINDS:
-            lane.tuner.busy()
-            lane.busy_at = now
-        lane.pauses += 1
-        pause = self._backoff(lane.pauses) if error.away else self._rules.backoff_seconds
-        wait = min(error.retry_after or 0.0, MOST_WAIT_SECONDS)
-        lane.paused_until = now + max(pause, wait)
-        patience = self._rules.max_retries + 1 if error.away else BROKEN_AFTER
-        lane.lost = lane.lost or lane.pauses >= patience
-
     def _later_again(self, job: Job, error: CallError) -> None:
-        wait = self._backoff(job.attempts) * self._chance.uniform(0.5, 1.0)
-        wait = max(wait, min(error.retry_after or 0.0, MOST_WAIT_SECONDS))
-        heapq.heappush(self._later, (time.monotonic() + wait, next(self._numbers), job))
-
-    def _backoff(self, number: int) -> float:
-        return min(MOST_PAUSE_SECONDS, self._rules.backoff_seconds * 2.0 ** (number - 1))
+        wait = self._rules.pause_seconds(job.attempts) * self._chance.uniform(0.5, 1.0)
+        moment = time.monotonic() + max(wait, asked_wait(error))
+        heapq.heappush(self._later, (moment, next(self._numbers), job))
 
     def _lives(self) -> bool:
-        return any(not (lane.lost or lane.closed) for lane in self._lanes)
-
-    def _is_any_well(self) -> bool:
-        """Whether a server answered last time: then a probe of another one costs no retry."""
-        return any(not (lane.pauses or lane.closed) for lane in self._lanes)
+        return any(lane.lives for lane in self._lanes)
 
     def _give_up_if_lost(self) -> None:
         """When no server is left, everything that waits fails; what runs may still be answered."""

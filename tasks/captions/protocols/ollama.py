@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.captions.client import PICTURE, CallError, Server, drain, parsed, with_picture
+from tasks.captions.client import PICTURE, CallError, Server, drain, objects, parsed, with_picture
 from tasks.captions.protocols.base import Answer, Progress, Protocol, Question
 
 IDLE_SECONDS = 300.0
@@ -19,8 +19,9 @@ def canonical(name: str) -> str:
 
 def models(server: Server, seconds: float) -> dict[str, str]:
     """The sha256 digest of every installed model."""
-    found = server.get("/api/tags", seconds).get("models") or []
-    return {canonical(model["name"]): str(model.get("digest", "")) for model in found}
+    found = objects(server.get("/api/tags", seconds), "models")
+    named = [model for model in found if "name" in model]
+    return {canonical(str(model["name"])): str(model.get("digest", "")) for model in named}
 
 
 def version(server: Server, seconds: float) -> str:
@@ -31,7 +32,7 @@ def version(server: Server, seconds: float) -> str:
 def capabilities(server: Server, model: str, seconds: float) -> frozenset[str] | None:
     """As the server derives them from the model's files; old servers tell none."""
     found = server.post("/api/show", {"model": model}, seconds).get("capabilities")
-    return None if found is None else frozenset(found)
+    return frozenset(map(str, found)) if isinstance(found, list) else None
 
 
 def ask(server: Server, question: Question, seconds: float) -> Answer:
@@ -56,7 +57,7 @@ def ask(server: Server, question: Question, seconds: float) -> Answer:
     lines = server.stream("/api/generate", with_picture(body, question.jpeg), seconds)
     for line in lines:
         part = _checked(parsed(line))
-        text.append(str(part.get("response", "")))
+        text.append(str(part.get("response") or ""))
         if part.get("done"):
             drain(lines)
             return Answer("".join(text), str(part.get("done_reason") or "stop"))
@@ -73,8 +74,9 @@ def pull(server: Server, model: str, progress: Progress) -> None:
         if part.get("status") == "success":
             drain(lines)
             return
-        if "digest" in part and part.get("total"):
-            layers[part["digest"]] = int(part.get("completed", 0)), int(part["total"])
+        total, done = part.get("total"), part.get("completed", 0)
+        if "digest" in part and isinstance(total, int) and isinstance(done, int):
+            layers[str(part["digest"])] = done, total
             progress(*map(sum, zip(*layers.values(), strict=True)))
     raise CallError("half an answer", "the download ended before it was done")
 

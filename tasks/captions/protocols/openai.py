@@ -5,7 +5,7 @@ Such a server tells no digest of a model, so a model that changed under its name
 
 from typing import Any
 
-from tasks.captions.client import PICTURE, CallError, Server, drain, parsed, with_picture
+from tasks.captions.client import PICTURE, CallError, Server, drain, objects, parsed, with_picture
 from tasks.captions.protocols.base import Answer, Protocol, Question
 
 SEED = 0
@@ -19,7 +19,7 @@ def canonical(name: str) -> str:
 
 def models(server: Server, seconds: float) -> dict[str, str]:
     """The models that the server lists, without digests."""
-    return {str(model["id"]): "" for model in _listed(server, seconds)}
+    return {str(model["id"]): "" for model in _listed(server, seconds) if "id" in model}
 
 
 def version(server: Server, seconds: float) -> str:
@@ -31,7 +31,7 @@ def capabilities(server: Server, model: str, seconds: float) -> frozenset[str] |
     """Those that some servers add to their list of models."""
     for known in _listed(server, seconds):
         found = known.get("capabilities")
-        if known["id"] == model and isinstance(found, list):
+        if known.get("id") == model and isinstance(found, list):
             return frozenset(["vision"] if _CAN_SEE & set(map(str, found)) else [])
     return None
 
@@ -71,8 +71,9 @@ def _read(server: Server, body: bytes, seconds: float) -> Answer:
         if data == b"[DONE]":
             drain(lines)
             return Answer("".join(text), reason or "stop")
-        for choice in _checked(parsed(data)).get("choices") or []:
-            text.append(str((choice.get("delta") or {}).get("content") or ""))
+        for choice in objects(_checked(parsed(data)), "choices"):
+            delta = choice.get("delta")
+            text.append(str(delta.get("content") or "") if isinstance(delta, dict) else "")
             reason = choice.get("finish_reason") or reason
     if reason is not None:
         return Answer("".join(text), reason)
@@ -80,8 +81,7 @@ def _read(server: Server, body: bytes, seconds: float) -> Answer:
 
 
 def _listed(server: Server, seconds: float) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = server.get(_path(server, "models"), seconds).get("data") or []
-    return found
+    return objects(server.get(_path(server, "models"), seconds), "data")
 
 
 def _path(server: Server, place: str) -> str:

@@ -12,7 +12,8 @@ import pytest
 
 import tasks.captions.pool
 from tasks.captions.client import Server
-from tasks.captions.pool import Outcome, Pool, Rules
+from tasks.captions.lane import Rules
+from tasks.captions.pool import Outcome, Pool
 from tasks.captions.protocols.base import Answer, Question
 from tasks.captions.protocols.ollama import OLLAMA
 from tests.caption_server import DIGEST, CaptionServer, Fault
