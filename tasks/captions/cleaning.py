@@ -11,14 +11,19 @@ from typing import Any
 from tasks.captions.protocols.base import Answer
 
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUGHT_END = re.compile(r"\A.*</(think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
+"""Of a thought whose beginning stood in the prompt."""
 _FENCE = re.compile(r"\A```\w*\s*|\s*```\Z")
-_LABEL = re.compile(r"\A\W{0,4}(caption|description|answer)\W{0,3}:\W{0,3}\s", re.IGNORECASE)
+_LABEL = re.compile(
+    r"\A[^\w\"'“«]{0,4}(caption|description|answer)[*_ ]{0,3}:[*_]{0,3}(\s|\Z)", re.IGNORECASE
+)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "«": "»"}
 _UNCLEAR = re.compile(r"\b(unclear[_ -]crop|unanswerable)\b", re.IGNORECASE)
 _REFUSAL = re.compile(
-    r"\A\W*((i\W?m|i am|we are) (sorry|afraid|unable|not able)|sorry\b|apologies\b|"
+    r"\A\W*((i\W?m|i am|we are) (sorry|afraid|unable|not able)|apologies\b|"
+    r"sorry(\W*\Z|[,.!:;]|\s+(but|i|we|for|about|this|that|the|there)\b)|"
     r"(unfortunately\W+)?i (can ?not|can\W?t|could ?n\W?t|won\W?t|do ?n\W?t|am not)\b|"
-    r"as an? (ai|language model|artificial)|there is no (image|picture)\b|no image\b|"
+    r"as an? (ai|language model|artificial)\b|there is no (image|picture)\b|no image\b|"
     r"(please|could you) (provide|upload|share)\b)",
     re.IGNORECASE,
 )
@@ -48,13 +53,13 @@ def clean(answer: Answer, user_prompt: str, schema: Mapping[str, Any] | None = N
         user_prompt: what it was asked.
         schema: that the answer should have; its values become the caption, in the schema's order.
     """
-    text = _THOUGHT.sub(" ", answer.text)
+    text = _THOUGHT_END.sub(" ", _THOUGHT.sub(" ", answer.text))
     if answer.stopped_because == "length":
         return Caption(_one_line(text), "cut off")
     if schema is not None:
         try:
             text = _of_json(text, schema)
-        except ValueError:
+        except (ValueError, RecursionError):
             return Caption(_one_line(text), "not the JSON asked for")
     text = _unwrapped(_one_line(text))
     return Caption(text, _why_unusable(text, user_prompt))
@@ -117,7 +122,10 @@ def _one_line(text: str) -> str:
 
 def _unwrapped(text: str) -> str:
     """Without a code fence, a label such as `Caption:`, and quotes around it all."""
-    text = _LABEL.sub("", _FENCE.sub("", text)).strip()
-    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
-        return text[1:-1].strip()
+    before = None
+    while text != before:
+        before, text = text, _FENCE.sub("", text).strip()
+        if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
+            text = text[1:-1].strip()
+        text = _LABEL.sub("", text).strip()
     return text

@@ -146,7 +146,7 @@ def parsed(data: bytes) -> Any:
     """The JSON object that a server sent."""
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CallError("garbage", f"the answer is no JSON: {data[:80]!r}") from error
     if not isinstance(value, dict):
         raise CallError("garbage", f"the answer is no JSON object: {data[:80]!r}")
@@ -205,7 +205,7 @@ def _error_text(response: requests.Response, deadline: float) -> str:
     try:
         error = json.loads(data)["error"]
         text = error["message"] if isinstance(error, dict) else error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         text = data.decode("utf-8", "replace").strip()
     return str(text) or f"{response.status_code} {response.reason}"
 

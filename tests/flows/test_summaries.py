@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from flows.epoch_summary import duration, epoch_lines, export_lines, size
-from flows.summaries import estimated, show_stages, stage_table
+from flows.summaries import captions_line, estimated, show_review, show_stages, stage_table
 
 COUNTS = {"wanted": 9, "reused": 2, "computed": 7, "new": 7, "changed": 0, "removed": 0}
 STAGE = COUNTS | {"rejected": 0, "exact": False, "reasons": {"new": 7}}
@@ -64,6 +64,27 @@ def test_captions_are_shown_once_there_are_any() -> None:
     assert len(shown({"captions": none})) == 1
     assert len(shown({"captions": none | {"rejected": 1}})) == 2
     assert len(shown({"captions": STAGE})) == 2
+
+
+def test_captions_in_a_line() -> None:
+    told = {"generated": 1200, "edited": 3, "unusable": {"unclear": 12}, "failed": {"time-out": 2}}
+    assert captions_line(told) == (
+        "captions    1,200 generated, 3 edited, 12 not usable (unclear), 2 failed (time-out)"
+    )
+    none = {"generated": 0, "edited": 1, "unusable": {}, "failed": {}}
+    assert captions_line(none) == "captions    0 generated, 1 edited"
+
+
+def test_a_review_says_what_waits_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    show_review({"review": {"pending": 1200, "page": "captions.html", "go_on": ["do this"]}})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "captions    captions.html",
+        "1,200 new captions wait for you; nothing was encoded yet.",
+        "  do this",
+    ]
+    show_review({})
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("at_most", "told"), [(True, "at most 12 samples"), (False, "12 samples")])

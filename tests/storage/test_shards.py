@@ -181,3 +181,18 @@ def test_records_are_dropped_on_an_exception(local_store: Store) -> None:
     assert read_index(local_store, "crops", "c1").equals(
         CROPS.empty_table().append_column("shard", pa.array([], pa.string()).dictionary_encode())
     )
+
+
+def test_rows_that_come_minutes_apart_are_committed_in_time(local_store: Store) -> None:
+    """Nobody adds a row for longer than the interval; the one that waits is committed."""
+    with RecordWriter(local_store, "crops", "c1", CROPS, flush_seconds=0.1) as writer:
+        writer.commit_due()
+        assert writer.num_committed == 0
+        writer.add({"key": key(1)})
+        writer.commit_due()
+        assert writer.num_committed == 0
+        time.sleep(0.15)
+        writer.commit_due()
+        assert writer.num_committed == read_index(local_store, "crops", "c1").num_rows == 1
+        writer.commit_due()
+        assert len(local_store.list("stages/crops/c1/index")) == 1

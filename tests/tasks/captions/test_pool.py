@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,8 +137,8 @@ def test_every_question_ends_once_in_any_storm(serve: Serve, seed: int) -> None:
         if outcome.answer is None and outcome.kind != "no server answers":
             assert 1 <= outcome.attempts <= retries + 1
             assert outcome.attempts == retries + 1 or outcome.kind == "refused (400)"
-    if retries:
-        assert sum(one.answer is not None for one in outcomes) > 30
+    if not any(one.kind == "no server answers" for one in outcomes):
+        assert sum(one.answer is not None for one in outcomes) > 15
     for server in servers:
         server.errors.clear()
 
@@ -194,8 +195,9 @@ def test_a_server_is_given_the_time_it_asks_for(serve: Serve) -> None:
 
 def test_failures_side_by_side_are_one_failure_of_the_server(serve: Serve) -> None:
     """Four connections that break at once must not use up the patience with a server."""
-    server = serve(lambda number, _: Fault.drop() if number < 4 else Fault.ok())
-    outcomes = ask_all(pool_of(server, parallel=4, max_retries=1, backoff_seconds=0.2), 8)
+    together = replace(Fault.drop(), seconds=0.5)
+    server = serve(lambda number, _: together if number < 4 else Fault.ok())
+    outcomes = ask_all(pool_of(server, parallel=4, max_retries=1, timeout_seconds=20), 8)
     assert all(one.answer is not None for one in outcomes)
 
 
