@@ -4,13 +4,14 @@ import json
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.digest import digest, digest_json, hexkey
+from storage.digest import canonical_json, digest, digest_json
 from tasks.arrow import first_of_each, with_columns
 from tasks.captions.protocols import PROTOCOLS
 from tasks.config.concepts import DetailCrops
@@ -69,20 +70,25 @@ class Asked:
 
     def key(self, view: bytes) -> bytes:
         """The key of the answer, 16 bytes."""
-        facts: dict[str, Any] = {
-            "view": hexkey(view),
-            "sent": [*self.sent_px, PICTURE],
-            "model": self.model,
-            "digest": self.digest,
-            "system": self.system_prompt,
-            "user": self.user_prompt,
-            "options": self.options,
-        }
-        if self.protocol != "ollama":
-            facts["protocol"] = self.protocol
-        if self.json_schema:
-            facts["schema"] = self.json_schema
-        return digest_json("caption/1", facts)
+        shared = _captioner_key(
+            self.protocol,
+            self.model,
+            self.digest,
+            self.system_prompt,
+            self.options,
+            self.json_schema,
+        )
+        return digest("caption/1", view, *self.sent_px, shared, self.user_prompt)
+
+
+@lru_cache(maxsize=64)
+def _captioner_key(
+    protocol: str, model: str, model_digest: str, system_prompt: str, options: str, schema: str
+) -> bytes:
+    """What all answers have in common that one captioner gives with one set of settings."""
+    facts = {"model": model, "digest": model_digest, "system": system_prompt, "options": options}
+    facts |= {"protocol": protocol, "schema": schema, "picture": PICTURE}
+    return digest_json("captioner/1", facts)
 
 
 def target_of(row: Mapping[str, Any]) -> Target:
@@ -129,8 +135,6 @@ def is_chosen(seed: int, target: Target, crops: DetailCrops) -> bool:
 
 def asked(target: Target, crops: DetailCrops, model_digest: str) -> Asked:
     """What is asked about a target with the settings of its concept."""
-    options = {"temperature": crops.caption_temperature, "max_tokens": crops.caption_max_tokens}
-    schema = crops.caption_json_schema
     return Asked(
         protocol=crops.caption_protocol,
         model=PROTOCOLS[crops.caption_protocol].canonical(crops.caption_model),
@@ -139,9 +143,20 @@ def asked(target: Target, crops: DetailCrops, model_digest: str) -> Asked:
         template=crops.caption_user_prompt,
         user_prompt=rendered(crops.caption_user_prompt, target),
         sent_px=sent_size(target.view.target, crops.caption_image_px),
-        options=json.dumps(options, sort_keys=True),
-        json_schema=json.dumps(json.loads(schema), sort_keys=False) if schema else "",
+        options=_options(crops.caption_temperature, crops.caption_max_tokens),
+        json_schema=_compact(crops.caption_json_schema),
     )
+
+
+@lru_cache(maxsize=64)
+def _options(temperature: float, max_tokens: int) -> str:
+    return canonical_json({"temperature": temperature, "max_tokens": max_tokens})
+
+
+@lru_cache(maxsize=64)
+def _compact(schema: str) -> str:
+    """A JSON schema without its layout; the order of its properties is that of the caption."""
+    return json.dumps(json.loads(schema)) if schema else ""
 
 
 def rendered(template: str, target: Target) -> str:

@@ -1,8 +1,8 @@
 """Generated: the captions that a model is to make, with the keys that its digest gives them."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -56,39 +56,77 @@ def committed_answers(context: Context) -> pa.Table:
     return context.committed("captions", STAGE_ID)
 
 
-def generated_rows(
-    context: Context, chosen: Sequence[Target], answers: pa.Table
-) -> list[dict[str, Any]]:
-    """The wanted item of every chosen target.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a captioner would be asked, as far as a look at its servers tells."""
 
-    The digest of a model is the one that its servers tell now, else the one of its last answer: a
-    server that is away, or has lost its model, matters only when a caption is missing.
+    captioner: Captioner
+    found: Survey
+    digest: str
+    """Of its model: what the servers say now, else that of its last answer, else nothing."""
+    targets: Sequence[Target]
+
+    def rows(self, crops_of: CropsOf) -> list[dict[str, Any]]:
+        """The wanted item of every target."""
+        return list(_rows(self.targets, crops_of, self.digest))
+
+
+def look(config: Config, chosen: Sequence[Target], answers: pa.Table) -> list[Look]:
+    """Asks the servers of every captioner for their models; one that is away is no error here.
 
     Raises:
-        CaptionerError: one is missing and cannot be made (not while planning), or two servers have
-            different models under one name.
+        CaptionerError: two servers have different models under one name.
     """
-    crops_of = captioning_concepts(context.config)
+    crops_of = captioning_concepts(config)
     groups: dict[Captioner, list[Target]] = {}
     for target in chosen:
         groups.setdefault(Captioner.of(crops_of[target.concept]), []).append(target)
-    known = set(answers["key"].to_pylist())
-    rows: list[dict[str, Any]] = []
-    for captioner, group in groups.items():
+    looks = []
+    for captioner, targets in groups.items():
         found = survey(captioner)
         digest = found.digest
         if digest is None:
-            digest = recorded_digest(captioner, answers)
-        made = list(_rows(group, crops_of, digest or ""))
-        num_missing = sum(row["key"] not in known for row in made)
-        if num_missing or context.refreshes("captions"):
-            auto_pull = any(crops_of[target.concept].caption_auto_pull for target in group)
+            digest = recorded_digest(captioner, answers) or ""
+        looks.append(Look(captioner, found, digest, targets))
+    return looks
+
+
+def wanted_rows(
+    context: Context, looks: Sequence[Look], answers: pa.Table, final: Container[bytes]
+) -> list[dict[str, Any]]:
+    """The wanted items, after it was seen to it that missing ones can be made.
+
+    A server that is away, or has lost its model, matters only when a caption is missing.
+
+    Args:
+        context: of the run.
+        looks: what the servers said.
+        answers: what models have answered.
+        final: views that people gave a text; they are not asked about.
+
+    Raises:
+        CaptionerError: a caption is missing and cannot be made (not while planning).
+    """
+    crops_of = captioning_concepts(context.config)
+    known = set(answers["key"].to_pylist())
+    rows: list[dict[str, Any]] = []
+    for one in looks:
+        left = [target for target in one.targets if target.view_id not in final]
+        asking = replace(one, targets=left)
+        made = asking.rows(crops_of)
+        missing = [row for row in made if row["key"] not in known]
+        if left and (missing or context.refreshes("captions")):
             if context.dry_run:
-                _foretell(captioner, found, num_missing)
-            elif (ready := make_ready(captioner, found, auto_pull=auto_pull)) != digest:
-                made = list(_rows(group, crops_of, ready))
+                _foretell(one.captioner, one.found, len(missing))
+            elif (ready := _made_ready(asking, crops_of)) != one.digest:
+                made = replace(asking, digest=ready).rows(crops_of)
         rows += made
     return _with_reasons(rows, crops_of, answers, known)
+
+
+def _made_ready(asking: Look, crops_of: CropsOf) -> str:
+    auto_pull = any(crops_of[target.concept].caption_auto_pull for target in asking.targets)
+    return make_ready(asking.captioner, asking.found, auto_pull=auto_pull)
 
 
 def _rows(group: Sequence[Target], crops_of: CropsOf, digest: str) -> Iterator[dict[str, Any]]:

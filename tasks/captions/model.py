@@ -1,6 +1,7 @@
 """Model: which model answers, known by the digest that its servers tell, and whether it can see."""
 
 import logging
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from tasks.config.concepts import DetailCrops
 
 PROBE_SECONDS = 10.0
 PULL_TRIES = 5
-"""A download that broke goes on where it was."""
+PULL_PAUSE_SECONDS = 3.0
+"""A download that broke goes on where it was, after a moment in which a server may start again."""
 _LOG = logging.getLogger("tilewright.captions")
 
 
@@ -184,9 +186,10 @@ def _pull(captioner: Captioner, url: str) -> None:
         try:
             return captioner.protocol.pull(Server(url), captioner.model, told)
         except CallError as error:
-            if not (left and error.away):
+            if not (left and (error.away or error.kind == "half an answer")):
                 raise CaptionerError(
                     f"caption server {url} could not download {captioner.model!r}: {error}. Check "
                     f"the name, or run `ollama pull {captioner.model}` there"
                 ) from error
+            time.sleep(PULL_PAUSE_SECONDS)
     return None

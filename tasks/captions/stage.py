@@ -17,7 +17,7 @@ from storage.shards import RecordWriter
 from tasks.arrow import as_array, with_columns
 from tasks.captions import edits, generated
 from tasks.captions.captioning import caption
-from tasks.captions.chosen import Target, targets
+from tasks.captions.chosen import targets
 from tasks.captions.failures import UNUSABLE, breakdown
 from tasks.captions.model import CaptionerError
 from tasks.captions.sidecars import read_sidecars
@@ -69,18 +69,19 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
     if known or captioned or saving_concepts(config):
         there = targets(config, upstream)
         answers = generated.committed_answers(context)
-        made = to_caption(context, there, answers)
-        said = read_sidecars(config, upstream, known, answered(made, answers))
+        looks = generated.look(config, generated.chosen_targets(config, there), answers)
+        said = read_sidecars(config, upstream, known, answered(rows_of(looks, config), answers))
         rows = list(edits.edit_rows(there, said, known))
+        # Only now is it known whether a server is needed: what people edited is not asked about.
         edited = {row["view_id"] for row in rows if row["origin"] == EDITED and "reason" not in row}
-        rows += [row for row in made.to_pylist() if row["view_id"] not in edited]
+        rows += generated.wanted_rows(context, looks, answers, edited)
     return Wanted(edits.STAGE_ID, pa.Table.from_pylist(rows, schema=COLUMNS), facts)
 
 
-def to_caption(context: Context, there: Sequence[Target], answers: pa.Table) -> pa.Table:
-    """The wanted items of the targets that a model captions, whether or not people edited them."""
-    chosen = generated.chosen_targets(context.config, there)
-    rows = generated.generated_rows(context, chosen, answers) if chosen else []
+def rows_of(looks: Sequence[generated.Look], config: Config) -> pa.Table:
+    """What models caption or have captioned, also where people wrote other texts."""
+    crops_of = generated.captioning_concepts(config)
+    rows = [row for one in looks for row in one.rows(crops_of)]
     return pa.Table.from_pylist(rows, schema=COLUMNS)
 
 

@@ -15,9 +15,9 @@ from storage.shards import RecordWriter
 from tasks.captions import edits
 from tasks.captions.chosen import Target, targets
 from tasks.captions.failures import breakdown
-from tasks.captions.generated import committed_answers
+from tasks.captions.generated import chosen_targets, committed_answers, look
 from tasks.captions.reviews import approve
-from tasks.captions.stage import answered, to_caption
+from tasks.captions.stage import answered, rows_of
 from tasks.config.models import Config
 from tasks.pipeline.stages import STAGES
 from tasks.stage import Context, StageRef
@@ -57,7 +57,7 @@ def captioned_of(config: Config, manifests: Mapping[str, pa.Table]) -> list[Capt
     context = Context(config, dry_run=True)
     there = targets(config, manifests)
     answers = committed_answers(context)
-    made = to_caption(context, there, answers)
+    made = rows_of(look(config, chosen_targets(config, there), answers), config)
     chosen = dict(zip(_owners(made), made["key"].to_pylist(), strict=True))
     answer_of = {row["key"]: row for row in answers.to_pylist()} if chosen else {}
     samples = _samples(there)

@@ -222,8 +222,8 @@ def _rejects(context: Context, stage: Stage, checked: Checked) -> pa.Table:
 def _lost(context: Context, stage: Stage, checked: Checked) -> pa.Table:
     """The items that are missing after the work, with what is known of the reason."""
     lost = checked.missing
-    if not lost.num_rows:
-        return with_columns(lost, reason=pa.array([], pa.string()))
     known = context.rejected(stage.name, checked.wanted.stage_id)
+    if lost["key"].type != known["key"].type:  # the scan's items are files, known by their paths
+        return with_columns(lost, reason=pa.array([LOST] * lost.num_rows, pa.string()))
     at = as_array(pc.index_in(lost["key"], as_array(known["key"])))
     return with_columns(lost, reason=pc.fill_null(as_array(known["reason"]).take(at), LOST))
