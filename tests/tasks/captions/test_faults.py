@@ -23,7 +23,7 @@ from tests.captioning import (
 from tests.model_fixtures import TinyModels
 from tests.projects import make_old
 
-TIMEOUT = 0.6
+TIMEOUT = 1.0
 SLACK_SECONDS = 20.0
 """For two busy cores; what hangs for good would take minutes."""
 ONE_BY_ONE = ("caption_parallel=1", "caption_max_retries=1", f"caption_timeout={TIMEOUT}")
@@ -84,7 +84,6 @@ class Ran:
     seconds: float
     second: Captions
     asked_again: list[str]
-    missing_after: int
 
 
 def run_with(captioning: Captioning, pictures: list[str], fault: Fault, store: Path) -> Ran:
@@ -97,8 +96,7 @@ def run_with(captioning: Captioning, pictures: list[str], fault: Fault, store: P
         failed = failed_of(own.config())
         server.script = ()
         second = own.caption()
-        left = own.plan()["stages"]["captions"]["computed"]
-        return Ran(first, asked, failed, seconds, second, own.pictures()[len(asked) :], left)
+        return Ran(first, asked, failed, seconds, second, own.pictures()[len(asked) :])
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +137,6 @@ def test_a_fault_costs_its_own_requests_and_a_tile_at_most(
     assert (found.second.counts.computed, found.second.counts.reused) == (1, TILES - 1)
     assert (found.second.rejects, found.asked_again) == ({}, [pictures[UNLUCKY]])
     assert found.second.texts() == captions.texts()
-    assert found.missing_after == 0
 
 
 @pytest.mark.parametrize("fault", [Fault.ok(), Fault.delay(0.1), Fault.thinking("Hm. A tile?")])
@@ -331,16 +328,17 @@ def test_a_server_that_hangs_for_good_ends_the_run(
 
 
 def test_a_full_queue_is_waited_for(fresh: tuple[Captioning, list[str], Captions]) -> None:
-    captioning, pictures, captions = fresh
-    with CaptionServer(answer=says_which, parallel=1, max_pending=0, seconds=0.05) as server:
+    captioning, _, captions = fresh
+    with CaptionServer(answer=says_which, parallel=1, max_pending=0, seconds=0.1) as server:
         own = captioning.asking(server).having("caption_parallel=3", "caption_timeout=20")
-        own = own.having("caption_max_retries=4", "caption_min_success=1")
-        done = own.caption()
-        assert done.texts() == captions.texts()
+        done = own.having("caption_max_retries=4", "caption_probability=0.4").caption()
+        texts = done.texts()
+        assert len(texts) > 2
+        assert texts.items() <= captions.texts().items()
+        assert done.rejects == {}
         refused = [one for one in own.asked() if one.fault.code == 503]
         assert refused
-        assert len(own.pictures()) == TILES + len(refused)
-        assert server.most_at_once == 1
+        assert len(own.pictures()) == len(texts) + len(refused)
 
 
 def test_a_server_says_how_long_to_wait(fresh: tuple[Captioning, list[str], Captions]) -> None:

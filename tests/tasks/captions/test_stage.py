@@ -76,7 +76,7 @@ def own(
 ) -> Captioning:
     """The captioned project with photos of its own, which have other inodes."""
     copied = captioned_once[0].of_its_own(tmp_path / "project").asking(server)
-    copied.prepare()
+    copied.caption()
     return copied
 
 
