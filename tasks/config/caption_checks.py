@@ -64,4 +64,7 @@ def _wrong_schema(text: str) -> str | None:
         return 'must be the JSON schema of an object: {"type": "object", "properties": {...}}'
     if not isinstance(schema.get("properties"), dict) or not schema["properties"]:
         return 'must name what the caption is made of: "properties": {"caption": {...}}'
+    required = schema.get("required", [])
+    if not isinstance(required, list) or not set(map(str, required)) <= set(schema["properties"]):
+        return 'must list, under "required", names of its properties'
     return None

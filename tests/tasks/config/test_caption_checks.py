@@ -35,6 +35,11 @@ WRONG = [
     ("caption_json_schema='{'", "caption_json_schema", "must be JSON"),
     ("caption_json_schema='[]'", "caption_json_schema", "the JSON schema of an object"),
     ("""caption_json_schema='{"type": "object"}'""", "caption_json_schema", "must name what"),
+    (
+        """caption_json_schema='{"type": "object", "properties": {"a": {}}, "required": true}'""",
+        "caption_json_schema",
+        "must list",
+    ),
     ("caption_timeout=0", "caption_timeout", "greater than 0"),
     ("caption_parallel=0", "caption_parallel", "greater than or equal to 1"),
     ("caption_probability=1.5", "caption_probability", "less than or equal to 1"),
