@@ -76,10 +76,13 @@ class Wire:
         self._listener = socket.create_server((host, 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"http://{host}:{self.port}"
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # `close` alone would leave `accept` waiting
         self._listener.close()
+        self._thread.join()
 
     def _serve(self) -> None:
         while True:
