@@ -29,6 +29,7 @@ def limit(server: PrefectServer) -> dict[str, Any]:
     return next((dict(one) for one in found if one["name"] == limit_name()), {})
 
 
+@pytest.mark.slow
 def test_training_waits_until_captioning_has_left_the_gpu(
     prefect_server: PrefectServer, tiny_models: TinyModels, tmp_path: Path
 ) -> None:

@@ -113,7 +113,7 @@ def test_a_cancel_stops_within_seconds_and_keeps_what_was_answered(
 def test_a_command_that_is_interrupted_stops_within_seconds(
     prefect_server: PrefectServer, project: Project
 ) -> None:
-    """By SIGTERM here; tests/flows/test_gpu_limit.py interrupts one by SIGINT."""
+    """By SIGTERM here, by SIGINT in tests/flows/test_gpu_limit.py."""
 
     def script(number: int, _: str) -> Fault:
         return Fault.ok() if number < ANSWERED else Fault.hang()
