@@ -104,7 +104,7 @@ def test_show_says_that_samples_train_on_what_the_model_said(
 def test_the_embedding_of_a_tile_is_that_of_its_caption(
     project: Project, captioned: dict[str, Any], tiny_models: TinyModels
 ) -> None:
-    """Encoded anew by stock transformers, it is bit for bit what training reads."""
+    """Encoded anew by stock transformers, it is what training reads."""
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
