@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,10 +40,11 @@ def run(
         checked = preconditions.usable_config(config, settings, create_store=True, download=True)
         preconditions.require_captioner(checked)
         preconditions.require_trainable(checked)
-        arguments = "run_pipeline", log, verbose, config, _lines(settings)
-        return settled(
-            "run", config, settings or (), lambda: _run_flow(*arguments), ask=not as_json
-        )
+
+        def flow(settings: Sequence[str]) -> dict[str, Any]:
+            return _run_flow("run_pipeline", log, verbose, config, _lines(settings))
+
+        return settled("run", config, settings or (), flow, ask=not as_json)
 
     finish("run", work, summaries.show_training, as_json=as_json)
 
@@ -70,10 +72,11 @@ def prepare(
     def work(log: Path) -> dict[str, Any]:
         checked = preconditions.usable_config(config, settings, create_store=True, download=True)
         preconditions.require_captioner(checked)
-        arguments = "prepare_dataset", log, verbose, config, _lines(settings)
-        return settled(
-            "prepare", config, settings or (), lambda: _run_flow(*arguments), ask=not as_json
-        )
+
+        def flow(settings: Sequence[str]) -> dict[str, Any]:
+            return _run_flow("prepare_dataset", log, verbose, config, _lines(settings))
+
+        return settled("prepare", config, settings or (), flow, ask=not as_json)
 
     finish("prepare", work, summaries.show_prepared, as_json=as_json)
 
@@ -261,7 +264,7 @@ def _run_flow(
     return summary
 
 
-def _lines(settings: list[str] | None) -> str:
+def _lines(settings: Sequence[str] | None) -> str:
     """The `--set` options as flows take them: one per line, as in the Prefect form."""
     return "\n".join(settings or ())
 

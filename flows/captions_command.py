@@ -1,6 +1,5 @@
 """`tilewright captions`: what tiles train on, as a table and as a page, for people to change."""
 
-import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows import preconditions
-from flows.command_options import AsJson, ConfigFile, Settings
+from flows.command_options import AsJson, ConfigFile, Settings, as_typed
 from flows.command_outcome import finish, refuse, say, stderr
 from flows.output_file import require_folder, write_new
 from flows.terminal import show_progress
@@ -40,7 +39,6 @@ def export_captions(
     as_json: AsJson = False,
 ) -> None:
     """Write captions into a table for a spreadsheet, to be edited and imported again."""
-    options = _options(settings)
 
     def work(log: Path) -> dict[str, Any]:
         target = Path(file).expanduser()
@@ -66,7 +64,7 @@ def export_captions(
         if not summary["rows"]:
             say("no tile is captioned; --all writes every tile")
         elif file != STDOUT:
-            words = _command("captions", "import", config, file, *options)
+            words = as_typed("captions", "import", config, file, settings=settings)
             say(f"edit the column caption, then: {words}")
 
     finish("captions-export", work, show, as_json=as_json)
@@ -95,7 +93,7 @@ def import_captions(
         counts = (f"{summary[name]:,} {name}" for name in ("edited", "withdrawn", "unchanged"))
         say(f"captions: {', '.join(counts)}")
         if summary["edited"] or summary["withdrawn"]:
-            say(f"next: {_command('prepare', config, *_options(settings))}")
+            say(f"next: {as_typed('prepare', config, settings=settings)}")
 
     finish("captions-import", work, show, as_json=as_json)
 
@@ -167,7 +165,7 @@ def _prepared_config(config: str, settings: list[str] | None) -> "Config":
     try:
         open_store(url, create=False)
     except NotFoundError as error:
-        words = _command("prepare", config, *_options(settings))
+        words = as_typed("prepare", config, settings=settings)
         refuse("store.url", f"{error}; nothing was prepared yet: `{words}` comes first", url)
     return checked
 
@@ -187,12 +185,3 @@ def _read(file: str) -> bytes:
         return Path(file).expanduser().read_bytes()
     except OSError as error:
         refuse("FILE.csv", f"cannot be read: {error.strerror}", file)
-
-
-def _options(settings: list[str] | None) -> list[str]:
-    return [part for setting in settings or () for part in ("--set", setting)]
-
-
-def _command(*words: str) -> str:
-    """A command as people would type it."""
-    return shlex.join(["tilewright", *words])

@@ -1,5 +1,7 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands have, and commands as people type them."""
 
+import shlex
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -15,3 +17,9 @@ Dataset = Annotated[
     str | None,
     typer.Option(metavar="NAME@N", help="A dataset version instead of the latest one."),
 ]
+
+
+def as_typed(*words: str, settings: Sequence[str] | None = None) -> str:
+    """A command of ours, with its `--set` options, as people would type it."""
+    options = [part for setting in settings or () for part in ("--set", setting)]
+    return shlex.join(["tilewright", *words, *options])

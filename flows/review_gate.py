@@ -1,6 +1,6 @@
 """The review of captions on the command line: a question in a terminal, else how to go on."""
 
-import shlex
+import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from flows import summaries
+from flows.command_options import as_typed
 from tasks.config.loading import load_config
 
 
@@ -15,7 +16,7 @@ def settled(
     command: str,
     config: str,
     settings: Sequence[str],
-    run: Callable[[], dict[str, Any]],
+    run: Callable[[Sequence[str]], dict[str, Any]],
     *,
     ask: bool,
 ) -> dict[str, Any]:
@@ -28,17 +29,14 @@ def settled(
         command: `run` or `prepare`.
         config: the TOML file.
         settings: the `--set` options.
-        run: runs the flow.
+        run: runs the flow with such options.
         ask: whether there may be somebody to answer.
     """
-    summary = run()
+    summary = run(settings)
     while "review" in summary:
-        options = [part for setting in settings for part in ("--set", setting)]
-        lines = [
-            shlex.join(["tilewright", *words, config, *options])
-            for words in (["captions", "approve"], [command])
-        ]
-        summary["review"] |= {"go_on": lines}
+        settings = _without_new_captions(config, settings)
+        approving = as_typed("captions", "approve", config, settings=settings)
+        summary["review"] |= {"go_on": [approving, as_typed(command, config, settings=settings)]}
         if not (ask and sys.stdin.isatty() and sys.stderr.isatty()):
             break
         summaries.show_review(summary)
@@ -47,5 +45,14 @@ def settled(
         from tasks.pipeline.captions import approve_captions
 
         approve_captions(load_config(config, settings))
-        summary = run()
+        summary = run(settings)
     return summary
+
+
+def _without_new_captions(config: str, settings: Sequence[str]) -> list[str]:
+    """The options without a refresh of captions: those that a person looks at are to be used."""
+    refresh = load_config(config, settings).refresh
+    if "captions" not in refresh:
+        return list(settings)
+    kept = [stage for stage in refresh if stage != "captions"]
+    return [*settings, f"refresh={json.dumps(kept)}"]

@@ -26,7 +26,7 @@ from tasks.config.concepts import DetailCrops
 from tasks.stage import Context, Rejection, Report
 from tasks.wording.resolve import GENERATED
 
-UNLOAD_SECONDS, HURRIED_SECONDS = 30.0, 2.0
+UNLOAD_SECONDS, HURRIED_SECONDS = 10.0, 2.0
 _LOG = logging.getLogger("tilewright.captions")
 
 
@@ -40,20 +40,27 @@ def caption(context: Context, stage_id: str, rows: pa.Table, report: Report) -> 
         report: told of every row that is done, however it ended.
     """
     crops = {concept.name: concept.image.detail_crops for concept in context.config.concepts}
-    by_captioner: dict[tuple[Captioner, str], list[tuple[Target, Asked, bytes]]] = {}
+    groups: dict[tuple[Captioner, str, Rules], list[tuple[Target, Asked, bytes]]] = {}
     for row in rows.to_pylist():
         target = target_of(row)
         settings = crops[target.concept]
         about = asked(target, settings, row["digest"])
-        owner = Captioner.of(settings), row["digest"]
-        by_captioner.setdefault(owner, []).append((target, about, row["key"]))
+        owner = Captioner.of(settings), row["digest"], _rules(settings)
+        groups.setdefault(owner, []).append((target, about, row["key"]))
     flush_seconds = context.config.store.flush_seconds
     with RecordWriter(
         context.store, "captions", STAGE_ID, CAPTIONS, flush_seconds=flush_seconds
     ) as writer:
-        for (captioner, digest), items in by_captioner.items():
-            work = _Work(context, stage_id, captioner, items, crops[items[0][0].concept])
-            work.run(digest, writer, report)
+        for (captioner, digest, rules), items in groups.items():
+            _Work(context, stage_id, captioner, items).run(digest, rules, writer, report)
+
+
+def _rules(crops: DetailCrops) -> Rules:
+    return Rules(
+        timeout_seconds=crops.caption_timeout,
+        max_retries=crops.caption_max_retries,
+        parallel=crops.caption_parallel,
+    )
 
 
 class _Work:
@@ -65,26 +72,19 @@ class _Work:
         stage_id: str,
         captioner: Captioner,
         items: Sequence[tuple[Target, Asked, bytes]],
-        crops: DetailCrops,
     ) -> None:
         self._context, self._stage_id, self._captioner = context, stage_id, captioner
         self._about = {(target.concept, target.view_id): (one, key) for target, one, key in items}
         self._targets = [target for target, _, _ in items]
-        self._rules = Rules(
-            timeout_seconds=crops.caption_timeout,
-            max_retries=crops.caption_max_retries,
-            parallel=crops.caption_parallel,
-        )
         self._versions: dict[str, str] = {}
         self._failed: list[Rejection] = []
 
-    def run(self, digest: str, writer: RecordWriter, report: Report) -> None:
+    def run(self, digest: str, rules: Rules, writer: RecordWriter, report: Report) -> None:
         """Asks, commits, and frees the model's memory, also when it is stopped amid it."""
         hurried = True
         try:
-            with Pool(
-                self._captioner.endpoints, _careful(self._captioner, digest), self._rules
-            ) as pool:
+            ask = _careful(self._captioner, digest)
+            with Pool(self._captioner.endpoints, ask, rules) as pool:
                 self._start_feeding(pool)
                 for outcome in pool.outcomes():
                     progress.check()
@@ -182,9 +182,10 @@ class _Work:
     def _unload(self, seconds: float) -> None:
         """Lets the servers that answered free the memory that the model took."""
         unload = self._captioner.protocol.unload
-        for url in self._versions if unload is not None else ():
+        if unload is None:
+            return
+        for url in self._versions:
             try:
-                assert unload is not None
                 unload(Server(url), self._captioner.model, seconds)
             except CallError as error:
                 _LOG.warning("caption server %s kept the model loaded: %s", url, error)
@@ -193,19 +194,19 @@ class _Work:
 def _careful(captioner: Captioner, digest: str) -> Ask:
     """Asks a server only once it is known to have the very model, and again after a failure."""
     protocol = captioner.protocol
-    sound: set[int] = set()
+    sound: set[Server] = set()
 
     def ask(server: Server, question: Question, seconds: float) -> Answer:
-        if id(server) not in sound:
+        if server not in sound:
             found = protocol.models(server, min(seconds, PROBE_SECONDS)).get(captioner.model)
             if found != digest:
                 told = "it has none of this name" if found is None else f"it has {found[:12]}"
                 raise CallError("another model", f"{captioner.model}: {told}", forever=True)
-            sound.add(id(server))
+            sound.add(server)
         try:
             return protocol.ask(server, question, seconds)
         except CallError:
-            sound.discard(id(server))
+            sound.discard(server)
             raise
 
     return ask

@@ -7,11 +7,10 @@ taken back: its sidecar, or its line in a table, set to what it would be without
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from storage.digest import digest, digest_json, hexkey
 from tasks.captions.chosen import Target
-from tasks.captions.sidecars import Said
 from tasks.stage import Context
 from tasks.wording.resolve import EDITED
 
@@ -20,6 +19,7 @@ FACTS = {"stage": "captions", "version": VERSION}
 STAGE_ID = hexkey(digest_json("stage", FACTS))
 WITHDRAWN = "withdrawn"
 """Origin of an item that takes an edit back."""
+Verdict = Literal["edited", "withdrawn", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,19 @@ class Edit:
     origin: str
     texts: frozenset[tuple[str, ...]] = frozenset()
     """The prompts of every edit that the view ever had, of what the store knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person did to the sidecar of a tile."""
+
+    verdict: Verdict
+    path: str
+    """Of the sidecar."""
+    prompts: tuple[str, ...] = ()
+    """What an edited one says; none is the empty prompt."""
+    reason: str = ""
+    """Why it could not be read."""
 
 
 def newest_edits(context: Context) -> dict[bytes, Edit]:

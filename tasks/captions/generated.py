@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.digest import digest_json, hexkey
+from storage.records import K
 from tasks.captions.chosen import Asked, Target, asked, captioning, is_chosen, target_of
 from tasks.captions.model import (
     Captioner,
@@ -180,12 +182,11 @@ def _with_reasons(
     rows: list[dict[str, Any]], crops_of: CropsOf, answers: pa.Table, known: set[bytes]
 ) -> list[dict[str, Any]]:
     """The rows, with the reason why one that a model answered before is to be answered anew."""
-    missing = {row["view_id"] for row in rows if row["key"] not in known}
-    columns = answers.select(["view_id", *CHANGES]).to_pylist() if missing else []
+    missing = pa.array({row["view_id"] for row in rows if row["key"] not in known}, K)
+    concerned = answers.filter(pc.is_in(answers["view_id"], missing))
     last: dict[bytes, dict[str, Any]] = {}
-    for answer in columns:
-        if answer["view_id"] in missing:
-            last.setdefault(answer["view_id"], answer)
+    for answer in concerned.select(["view_id", *CHANGES]).to_pylist():
+        last.setdefault(answer["view_id"], answer)
     for row in rows:
         before = last.get(row["view_id"])
         if before is not None and row["key"] not in known:

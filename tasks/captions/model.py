@@ -104,17 +104,16 @@ def make_ready(captioner: Captioner, found: Survey, *, auto_pull: bool) -> str:
     Raises:
         CaptionerError: no server answers, or none has the model, or it takes no pictures.
     """
-    if not found.digests and not found.lacking:
-        raise CaptionerError(away_message(captioner, found))
-    for url, has in found.lacking.items():
-        _require_pull(captioner, url, has, auto_pull=auto_pull)
+    require_model(captioner, found, auto_pull=auto_pull)
+    pulled = list(found.lacking)
+    for url in pulled:
         _pull(captioner, url)
-    if found.lacking:
+    if pulled:
         found = survey(captioner)
     if found.digest is None:
         raise CaptionerError(f"{captioner.model!r} was pulled, but no server lists it")
-    for url in found.digests:
-        require_vision(captioner, url)
+    for url in pulled:
+        _require_vision(captioner, url)
     for url, why in found.away.items():
         _LOG.warning("caption server %s is away (%s); the others do its work", url, why)
     return found.digest
@@ -127,7 +126,7 @@ def require_model(captioner: Captioner, found: Survey, *, auto_pull: bool) -> No
     for url, has in found.lacking.items():
         _require_pull(captioner, url, has, auto_pull=auto_pull)
     for url in found.digests:
-        require_vision(captioner, url)
+        _require_vision(captioner, url)
 
 
 def away_message(captioner: Captioner, found: Survey) -> str:
@@ -137,7 +136,7 @@ def away_message(captioner: Captioner, found: Survey) -> str:
     return f"no caption server answers ({told}): {hint}, or correct caption_endpoint"
 
 
-def require_vision(captioner: Captioner, url: str) -> None:
+def _require_vision(captioner: Captioner, url: str) -> None:
     """Raises CaptionerError when a server says that the model takes no pictures."""
     can = capabilities(captioner, url)
     if can is not None and "vision" not in can:
@@ -176,7 +175,8 @@ def _require_pull(captioner: Captioner, url: str, has: tuple[str, ...], *, auto_
 
 def _pull(captioner: Captioner, url: str) -> None:
     """Lets a server download the model, and tells how far it is; what is there is kept."""
-    assert captioner.protocol.pull is not None
+    pull = captioner.protocol.pull
+    assert pull is not None, "`_require_pull` comes first"
     _LOG.warning("%s downloads %s", url, captioner.model)
 
     def told(done: int, total: int) -> None:
@@ -184,7 +184,8 @@ def _pull(captioner: Captioner, url: str) -> None:
 
     for left in reversed(range(PULL_TRIES)):
         try:
-            return captioner.protocol.pull(Server(url), captioner.model, told)
+            pull(Server(url), captioner.model, told)
+            return
         except CallError as error:
             if not (left and (error.away or error.kind == "half an answer")):
                 raise CaptionerError(
@@ -192,4 +193,3 @@ def _pull(captioner: Captioner, url: str) -> None:
                     f"the name, or run `ollama pull {captioner.model}` there"
                 ) from error
             time.sleep(PULL_PAUSE_SECONDS)
-    return None

@@ -60,14 +60,6 @@ def feed(wanted: Sequence[Wanted], data: DataConfig, send: Send, lose: Lose) -> 
         raise broken[0]
 
 
-def picture(image: "Pixels", view: View, size: tuple[int, int]) -> bytes:
-    """The JPEG of one view of a decoded source, in the size in which it is sent."""
-    if view.kind == "full":
-        return _jpeg(resize(image, *size, view.rect))
-    ((_, pixels),) = cut_views(image, [view])
-    return _jpeg(resize(pixels, *size))
-
-
 def _sources(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
     for _, group in groupby(wanted, key=lambda one: (one[0].path, one[0].source_id)):
         yield list(group)

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
 
 import pyarrow as pa
 
 from tasks.arrow import first_of_each
+from tasks.captions.edits import Edit, Said
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
 from tasks.export.names import sidecar_name, tile_name
@@ -19,33 +19,7 @@ from tasks.stage import Tables
 from tasks.wording.resolve import resolve_prompts
 from tasks.wording.sources import split_prompts
 
-Verdict = Literal["edited", "withdrawn", "unreadable"]
 _GEOMETRY = ("path", "view_id", "kind", "scale", "left", "top", "width", "height")
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a person did to the sidecar of a tile."""
-
-    verdict: Verdict
-    path: str
-    """Of the sidecar."""
-    prompts: tuple[str, ...] = ()
-    """What an edited one says; none is the empty prompt."""
-    reason: str = ""
-    """Why it could not be read."""
-
-
-class Known(Protocol):
-    """The newest item of a view in the store: an `Edit`."""
-
-    @property
-    def prompts(self) -> list[str] | None:
-        """Of an edit; None where it was withdrawn."""
-
-    @property
-    def texts(self) -> frozenset[tuple[str, ...]]:
-        """The prompts of every edit that the view ever had."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +43,7 @@ class _Tiles:
 
 
 def read_sidecars(
-    config: Config, upstream: Tables, known: Mapping[bytes, Known], captions: pa.Table
+    config: Config, upstream: Tables, known: Mapping[bytes, Edit], captions: pa.Table
 ) -> dict[bytes, Said]:
     """What the sidecars of kept tiles say, by view_id; untouched ones say nothing.
 
@@ -83,9 +57,8 @@ def read_sidecars(
         captions: what models said of tiles and photos, with OWN_TEXTS.
     """
     found: dict[bytes, Said] = {}
-    concepts = saving_concepts(config)
-    samples = kept_samples(upstream["crops"]) if concepts else None
-    for concept in concepts:
+    samples = kept_samples(upstream["crops"])
+    for concept in saving_concepts(config):
         rows = tile_rows(samples, concept.name)
         tiles = _Tiles(concept, rows, upstream, config, captions)
         for view, said in _of_concept(tiles, known):
@@ -94,7 +67,7 @@ def read_sidecars(
     return found
 
 
-def _of_concept(tiles: _Tiles, known: Mapping[bytes, Known]) -> Iterator[tuple[bytes, Said]]:
+def _of_concept(tiles: _Tiles, known: Mapping[bytes, Edit]) -> Iterator[tuple[bytes, Said]]:
     folder = save_folder(tiles.concept)
     there = listed(folder)
     if not there:
@@ -111,7 +84,7 @@ def _of_concept(tiles: _Tiles, known: Mapping[bytes, Known]) -> Iterator[tuple[b
 
 
 def _said(
-    folder: Path, name: str, view: bytes, entry: Entry, tiles: _Tiles, last: Known | None
+    folder: Path, name: str, view: bytes, entry: Entry, tiles: _Tiles, last: Edit | None
 ) -> Said | None:
     """What one sidecar says, or None where nobody changed it since the last run.
 

@@ -70,7 +70,10 @@ def wanted(context: Context, upstream: Tables) -> Wanted:
         there = targets(config, upstream)
         answers = generated.committed_answers(context)
         looks = generated.look(config, generated.chosen_targets(config, there), answers)
-        said = read_sidecars(config, upstream, known, answered(rows_of(looks, config), answers))
+        said = {}
+        if saving_concepts(config):
+            captions = answered(rows_of(looks, config), answers)
+            said = read_sidecars(config, upstream, known, captions)
         rows = list(edits.edit_rows(there, said, known))
         # Only now is it known whether a server is needed: what people edited is not asked about.
         edited = {row["view_id"] for row in rows if row["origin"] == EDITED and "reason" not in row}

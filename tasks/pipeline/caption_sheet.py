@@ -151,7 +151,6 @@ def _pictures(targets: Sequence[Target], data: DataConfig) -> dict[bytes, bytes]
     )
     found: dict[bytes, bytes] = {}
     for done, pictures in enumerate(made, 1):
-        progress.check()
         progress.report("captions sheet", done, len(photos), "photos")
         found |= pictures
     return found

@@ -12,6 +12,7 @@ from storage import tables
 from storage.naming import now_iso
 from storage.records import CAPTIONS, K
 from storage.shards import RecordWriter
+from tasks.arrow import as_array
 from tasks.captions import edits
 from tasks.captions.chosen import Target, targets
 from tasks.captions.failures import breakdown
@@ -59,7 +60,8 @@ def captioned_of(config: Config, manifests: Mapping[str, pa.Table]) -> list[Capt
     answers = committed_answers(context)
     made = rows_of(look(config, chosen_targets(config, there), answers), config)
     chosen = dict(zip(_owners(made), made["key"].to_pylist(), strict=True))
-    answer_of = {row["key"]: row for row in answers.to_pylist()} if chosen else {}
+    given = answers.filter(pc.is_in(answers["key"], as_array(made["key"])))
+    answer_of = {row["key"]: row for row in given.to_pylist()}
     samples = _samples(there)
     now = resolve_prompts(samples, manifests, config)
     unedited = {**manifests, "captions": answered(made, answers)}
@@ -135,7 +137,8 @@ def approve_captions(config: Config) -> int:
 
 
 def _planned(config: Config) -> tuple[Context, dict[str, pa.Table]]:
-    """The manifests up to captions, as a plan makes them."""
+    """The manifests up to captions, as a plan makes them: of what is there, refreshed or not."""
+    config = config.model_copy(update={"refresh": ()})
     context = Context(config, dry_run=True)
     manifests: dict[str, pa.Table] = {}
     for stage in STAGES:

@@ -43,7 +43,7 @@ from tasks.pipeline.run import (
     work_partition,
 )
 from tasks.pipeline.stages import STAGES
-from tasks.review.task import Waiting, look_at_captions
+from tasks.review.task import Waiting, as_reviewed, look_at_captions
 from tasks.stage import Context, StageRef
 
 
@@ -188,6 +188,7 @@ def prepare(config: Config) -> Prepared | Unreviewed:
 
     With `review_captions` it ends behind the captions while a person has yet to look at some.
     """
+    config = as_reviewed(config)
     refs: dict[str, StageRef] = {}
     for stage in STAGES:
         refs[stage.name] = run_stage(config, stage.name, {up: refs[up] for up in stage.after})

@@ -8,6 +8,7 @@ import prefect.runtime
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
@@ -61,6 +62,25 @@ def caption_sheet(config: Config, refs: Mapping[str, StageRef]) -> str:
         markdown=markdown_sheet(sheet), key="captions", description=f"{config.data.name}: captions"
     )
     return write_sheet(config, sheet)
+
+
+def as_reviewed(config: Config) -> Config:
+    """The configuration of a flow run that may have been resumed after a review.
+
+    A resumed run starts from the top. Captions that were to be made anew were, before anybody
+    looked at them; what was approved must not be replaced unseen.
+    """
+    if not (config.review_captions and "captions" in config.refresh and _was_suspended()):
+        return config
+    kept = tuple(stage for stage in config.refresh if stage != "captions")
+    return config.model_copy(update={"refresh": kept})
+
+
+def _was_suspended() -> bool:
+    """Whether this flow run has waited for a person before."""
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(prefect.runtime.flow_run.id)
+    return any(state.is_paused() for state in states)
 
 
 def look_at_captions(config: Config, refs: Mapping[str, StageRef]) -> Waiting | None:

@@ -54,9 +54,10 @@ def test_a_deployed_flow_waits_for_a_review_and_goes_on_when_it_is_resumed(
     worker: None,
     project: Project,
 ) -> None:
+    """Also where captions are refreshed: the resumed run keeps those that were looked at."""
     hostile = "a rusty <script>alert(1)</script> | hinge"
     with CaptionServer({"tiny:latest": DIGEST}, answer=hostile) as server:
-        overrides = (*settings(server), "review_captions=true")
+        overrides = (*settings(server), "review_captions=true", 'refresh=["captions"]')
         run = start_deployment(
             prefect_server, deployments["prepare"]["id"], project.run_toml, *overrides
         )
