@@ -15,7 +15,10 @@ from typing import Any
 
 import torch
 
-from tasks.config.training import BackupCadence, FullMethod, Schedule, TrainConfig
+from tasks.config.cadences import BackupCadence
+from tasks.config.methods import FullMethod
+from tasks.config.optimizers import Schedule
+from tasks.config.training import TrainConfig
 from tasks.families import get_family
 from tasks.train.batches import Batch, StepBatches
 from tasks.train.loop import silent_hooks, train

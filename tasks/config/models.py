@@ -10,8 +10,9 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.config.concepts import Concept
+from tasks.config.methods import Parts
 from tasks.config.section import Dtype, Section
-from tasks.config.training import Parts, TrainConfig
+from tasks.config.training import TrainConfig
 
 StageName = Literal["scan", "prompts", "crops", "captions", "masks", "text", "latents"]
 

@@ -1,108 +1,31 @@
-"""The training tables: `[parts]` and `[train]`. Changing them re-runs nothing but training."""
+"""The training table: `[train]`. Changing it re-runs nothing but training."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from tasks.config.cadences import BackupCadence, SampleCadence, SaveCadence, ValidateCadence
+from tasks.config.methods import Embedding, LoraMethod, Method
+from tasks.config.objectives import Ema, LossConfig, MaskedTraining, Noise, Timesteps
+from tasks.config.optimizers import AdamW, Optimizer, Schedule
 from tasks.config.section import Dtype, Section
 
-
-class Part(Section):
-    """One trainable part of the model."""
-
-    train: bool = False
-    """Whether this part is trained."""
-
-
-class Parts(Section):
-    """Which parts of the model train."""
-
-    denoiser: Part = Part(train=True)
-    text_encoder_1: Part = Part()
-    text_encoder_2: Part = Part()
-
-
-class FullMethod(Section):
-    """Train all weights of the denoiser."""
-
-    kind: Literal["full"] = "full"
-
-
-class LoraMethod(Section):
-    """Train a low-rank adapter (LoRA)."""
-
-    kind: Literal["lora"] = "lora"
-    rank: int = Field(default=16, gt=0)
-    """Rank of the adapter matrices."""
-    alpha: float = Field(default=16.0, gt=0)
-    """The adapter is scaled by alpha / rank."""
-
-
-class AdamW(Section):
-    """torch.optim.AdamW."""
-
-    kind: Literal["adamw"] = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-
-
-class Schedule(Section):
-    """Learning-rate schedule with linear warm-up."""
-
-    kind: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = Field(default=0, ge=0)
-    """Optimizer steps in which the learning rate rises from 0."""
-    min_factor: float = Field(default=0.0, ge=0, le=1)
-    """The learning rate never falls below this share of its peak (linear, cosine)."""
-
-
-class Cadence(Section):
-    """How often something happens."""
-
-    every: int = Field(default=0, ge=0)
-    """Once every so many units; 0 means never."""
-    unit: Literal["step", "epoch"] = "step"
-    """What `every` counts."""
-
-
-class BackupCadence(Cadence):
-    """How often a resumable backup is written, and how many are kept."""
-
-    every: int = Field(default=500, ge=0)
-    keep: int = Field(default=3, ge=1)
-    """How many of the newest backups are kept."""
-
-
-class SampleCadence(Cadence):
-    """When sample images are drawn, and of what. Also drawn once after training.
-
-    Without prompts no image is drawn.
-    """
-
-    prompts: tuple[str, ...] = ()
-    """One image is drawn per prompt."""
-    negative_prompt: str = ""
-    """What the images should not show."""
-    steps: int = Field(default=20, gt=0)
-    """Denoising steps per image."""
-    guidance: float = Field(default=7.0, ge=0)
-    """Classifier-free guidance scale."""
-    seed: int = 42
-    """Seed of the first image; each further prompt adds one."""
-    width: int | None = Field(default=None, gt=0)
-    """Pixels; default: the training resolution."""
-    height: int | None = Field(default=None, gt=0)
-    """Pixels; default: the training resolution."""
+BatchScaler = Literal["none", "batch", "global_batch", "accumulation", "both", "global_both"]
+"""What is multiplied: samples per micro-batch, the same of all processes, micro-batches per step,
+or both."""
 
 
 class TrainConfig(Section):
     """The training run. Changing any of this re-runs nothing but training."""
 
-    method: Annotated[FullMethod | LoraMethod, Field(discriminator="kind")] = LoraMethod()
-    optimizer: AdamW = AdamW()
+    method: Method = LoraMethod()
+    embeddings: tuple[Embedding, ...] = ()
+    """New words whose vectors are trained, beside whatever `method` trains."""
+    optimizer: Optimizer = AdamW()
     schedule: Schedule = Schedule()
     learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate_scaler: BatchScaler = "none"
+    """Multiply learning rates by the square root of this number of samples."""
     epochs: int = Field(default=10, ge=1)
     """Passes over the dataset (ignored when `max_steps` is set)."""
     max_steps: int | None = Field(default=None, ge=1)
@@ -116,9 +39,30 @@ class TrainConfig(Section):
     clip_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this norm; 0 switches clipping off."""
     train_dtype: Dtype = "bfloat16"
-    """Data type of the forward pass (autocast); trained weights stay float32."""
+    """Data type of the forward pass (autocast)."""
+    weight_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Data type of the trained weights. bfloat16 needs an optimizer that rounds stochastically."""
+    base_weights: Literal["train_dtype", "int8", "float8"] = "train_dtype"
+    """Data type of the frozen linear layers of the denoiser: int8 and float8 halve their memory (by
+    torchao; adapters only)."""
+    tf32: bool = True
+    """Let a GPU multiply float32 matrices in TensorFloat-32."""
+    attention: Literal["auto", "flash", "efficient", "cudnn", "math"] = "auto"
+    """Which kernel of scaled-dot-product attention is used; auto lets torch choose."""
+    compile: bool = False
+    """Compile the blocks of the denoiser by torch.compile: slower to start, faster per step."""
+    timesteps: Timesteps = Timesteps()
+    noise: Noise = Noise()
+    loss: LossConfig = LossConfig()
+    loss_scaler: BatchScaler = "none"
+    """Multiply the loss by this number of samples."""
+    mask: MaskedTraining = MaskedTraining()
+    ema: Ema = Ema()
     caption_dropout: float = Field(default=0.0, ge=0, le=1)
     """Share of samples that train on the empty prompt."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is not a number ends the run, or that step is left out and told; more
+    than 10 such steps in a row end it all the same."""
     seed: int = 42
     """Seed of order, noise, timesteps and drop-out."""
     processes: int = Field(default=1, ge=1)
@@ -129,5 +73,9 @@ class TrainConfig(Section):
     """How long a cancelled training may take to write its backup."""
     retries: int = Field(default=2, ge=0)
     """How often a crashed training is resumed from its last backup by itself."""
+    halve_batch_on_oom: bool = False
+    """When memory runs out, go on with half the batch size and twice the accumulation."""
     backup: BackupCadence = BackupCadence()
+    save: SaveCadence = SaveCadence()
+    validation: ValidateCadence = ValidateCadence()
     sample: SampleCadence = SampleCadence()

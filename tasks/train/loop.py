@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.config.training import Cadence
+from tasks.config.cadences import Cadence
 from tasks.train.batches import StepBatches
 from tasks.train.state import Progress, Training
 from tasks.train.step import optimizer_step

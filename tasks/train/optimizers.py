@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks.config.training import AdamW
+from tasks.config.optimizers import AdamW
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from tasks.config.training import LoraMethod
+from tasks.config.methods import LoraMethod
 from tasks.train.formats import OUTPUT_FORMATS
 from tasks.train.formats.metadata import RunFacts, build_metadata
 from tasks.train.formats.model import TrainedModel

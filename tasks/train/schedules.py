@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tasks.config.training import Schedule
+from tasks.config.optimizers import Schedule
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -9,7 +9,7 @@ from storage.digest import digest_json, hexkey
 from storage.store import Store
 from storage.versions import Version, get_version
 from tasks.config.models import Config
-from tasks.config.training import LoraMethod
+from tasks.config.methods import LoraMethod
 from tasks.epochs.entries import OrderSettings
 from tasks.epochs.order import epoch_steps
 from tasks.epochs.settings import order_settings

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tasks.config.methods import Method
 from tasks.families.base import Family
 from tasks.families.sources import ModelSource
 
@@ -18,13 +19,14 @@ class TrainedModel:
     family: Family
     source: ModelSource
     """The base model that was trained."""
-    weights: "Mapping[str, Tensor]"
-    """LoRA: `peft.get_peft_model_state_dict(denoiser)`; full: `denoiser.state_dict()`."""
+    method: Method
+    """How: `[train.method]`."""
+    parts: "Mapping[str, Mapping[str, Tensor]]"
+    """Trained part (denoiser, text_encoder_1, ...) to its weights. Adapters: under the names of
+    `peft.get_peft_model_state_dict`; full: the module's whole state dict."""
+    embeddings: "Mapping[str, Mapping[str, Tensor]]" = field(default_factory=dict)
+    """Placeholder to text encoder to its vectors (num_vectors, D)."""
     dtype: str
     """Data type in the file: float32, bfloat16 or float16."""
-    rank: int | None = None
-    """Rank of the LoRA; None when the whole denoiser was trained."""
-    alpha: float | None = None
-    """The adapter acts with strength alpha / rank."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Header of the file: `metadata.build_metadata` makes it, more keys may be added."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.config.training import FullMethod
+from tasks.config.methods import FullMethod
 from tasks.families.base import Family
 
 if TYPE_CHECKING:

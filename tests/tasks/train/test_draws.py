@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tasks.config.training import Schedule
+from tasks.config.optimizers import Schedule
 from tasks.train.losses import mse, weighted_mean
 from tasks.train.noise import draw_seed, normal, uniform
 from tasks.train.objectives import ddpm
