@@ -14,11 +14,13 @@ class Timesteps(Section):
         "uniform", "sigmoid", "logit_normal", "heavy_tail", "cos_map", "inverted_parabola", "beta"
     ] = "uniform"
     """Which timesteps are drawn how often."""
-    scale: float = Field(default=1.0)
-    """logit_normal: standard deviation; heavy_tail: weight of the tails; sigmoid: steepness;
-    inverted_parabola: depth; beta: both shape parameters."""
+    scale: float = 1.0
+    """logit_normal: standard deviation; heavy_tail: above 0 favours the middle, below 0 both ends;
+    sigmoid: steepness; inverted_parabola: depth (8 reaches 0 at both ends); beta: both shape
+    parameters."""
     bias: float = 0.0
-    """logit_normal: mean; sigmoid: shift of its middle. More noise for larger values."""
+    """logit_normal: mean; sigmoid and inverted_parabola: shift of the middle. More noise for larger
+    values."""
     min: float = Field(default=0.0, ge=0, lt=1)
     """Least noise, as a share of the schedule."""
     max: float = Field(default=1.0, gt=0, le=1)
@@ -26,7 +28,8 @@ class Timesteps(Section):
     shift: float = Field(default=1.0, gt=0)
     """Moves timesteps towards more noise (> 1) or less, as flow models do at high resolution."""
     dynamic_shift: bool = False
-    """Take the shift from the number of image tokens, by the model's scheduler config, instead."""
+    """Take the shift from the number of image tokens, by the model's scheduler config, instead
+    (flow models only)."""
 
     @model_validator(mode="after")
     def _some_are_left(self) -> Self:
@@ -65,7 +68,7 @@ class LossConfig(Section):
     """Weight by timestep: min-SNR gamma, debiased estimation and P2 for diffusion models, sigma for
     flow models."""
     gamma: float = Field(default=5.0, gt=0)
-    """min_snr_gamma: SNR from which on timesteps count less; p2: its exponent."""
+    """min_snr_gamma: SNR from which on timesteps count less; p2: its exponent, usually 0.5 to 1."""
 
     @model_validator(mode="after")
     def _some_loss(self) -> Self:

@@ -21,6 +21,7 @@ Purpose = Literal[
     "unmasked",
     "forward",
     "init",
+    "rounding",
 ]
 
 
