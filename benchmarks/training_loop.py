@@ -20,13 +20,13 @@ from tasks.config.methods import FullMethod
 from tasks.config.optimizers import Schedule
 from tasks.config.training import TrainConfig
 from tasks.families import get_family
-from tasks.train.batches import Batch, StepBatches
+from tasks.train.batch import Batch, StepBatches
+from tasks.train.forward import Forward
 from tasks.train.loop import silent_hooks, train
-from tasks.train.losses import LOSSES
-from tasks.train.methods import METHODS
 from tasks.train.noise import normal
 from tasks.train.objectives import OBJECTIVES
-from tasks.train.optimizers import OPTIMIZERS
+from tasks.train.optimizers import build_optimizer
+from tasks.train.parts import TrainedPart, parameter_groups
 from tasks.train.precision import choose_precision
 from tasks.train.state import Progress, Training
 
@@ -57,17 +57,21 @@ def build_unet() -> Any:
 def make_batches(count: int = 4) -> list[Batch]:
     """Random batches, made before the clock starts."""
     torch.manual_seed(1)
+    noise = normal((4, LATENT, LATENT), 0, 0, range(BATCH))
     return [
         Batch(
             rows=tuple(range(BATCH)),
             epoch=0,
             position=BATCH * number,
             latents=torch.randn(BATCH, 4, LATENT, LATENT),
-            noise=normal((4, LATENT, LATENT), 0, 0, range(BATCH)),
+            noise=noise,
+            input_noise=noise,
             timesteps=torch.randint(0, 1000, (BATCH,)),
+            prompts=("",) * BATCH,
             texts={"text_encoder_1": {"hidden": torch.randn(BATCH, 77, 64)}},
             sizes=torch.zeros(BATCH, 6),
             weights=torch.ones(BATCH),
+            is_prior=(False,) * BATCH,
         )
         for number in range(count)
     ]
@@ -85,21 +89,29 @@ def build_training(unet: Any) -> Training:
     family = get_family("sd15")
     device = torch.device("cpu")
     precision = choose_precision("float32", device)
-    parameters = METHODS["full"].prepare(unet, config.method, family, 0)
+    part = TrainedPart(
+        name="denoiser",
+        parameters=list(unet.parameters()),
+        learning_rate=config.learning_rate,
+        stop_after=None,
+        state=unet.state_dict,
+        restore=unet.load_state_dict,
+    )
+    forward = Forward(family, precision, unet, {}, {})
     return Training(
         config=config,
         family=family,
-        method=METHODS["full"],
-        objective=OBJECTIVES["ddpm"](SCHEDULER),
-        loss=LOSSES["mse"],
+        forward=forward,
+        model=forward,
+        parts=[part],
+        adapted=[],
+        objective=OBJECTIVES["ddpm"](SCHEDULER, config.noise),
+        latent_facts={"scaling_factor": 0.18215},
         precision=precision,
-        vae_config={"scaling_factor": 0.18215},
         device=device,
-        denoiser=unet,
-        model=unet,
-        parameters=parameters,
-        optimizer=OPTIMIZERS["adamw"](parameters, config.optimizer, config.learning_rate),
+        optimizer=build_optimizer(parameter_groups([part]), config.optimizer),
         scaler=precision.grad_scaler(),
+        average=None,
         total_steps=10**9,
         progress=Progress(),
     )

@@ -216,8 +216,9 @@ class Concept(Section):
     """Folder of images (local or any fsspec URL)."""
     enabled: bool = True
     """A disabled concept is left out."""
-    type: Literal["standard", "validation"] = "standard"
-    """`validation`: never trained on; every sample once, without augmentation or text variation."""
+    type: Literal["standard", "validation", "prior_prediction"] = "standard"
+    """`validation`: never trained on; every sample once, without augmentation or text variation.
+    `prior_prediction`: trained to stay as the model without its adapter predicts."""
     include_subdirectories: bool = False
     """Also take images in subfolders (dot-folders are skipped)."""
     prompt_source: Literal["sidecar", "filename", "text_file", "jsonl"] = "sidecar"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from tasks.config import schema
 from tasks.config.concepts import Concept
+from tasks.config.method_checks import method_problems
 from tasks.config.models import Config
 from tasks.config.problems import Problem, as_toml, nearest
 from tasks.config.schema import Place
@@ -28,6 +29,7 @@ def family_problems(config: Config, problem: Report) -> Iterator[Problem]:
         yield problem(("model", "family"), f"must be one of {names}{hint}")
         return
     yield from _parts(config, family, problem)
+    yield from method_problems(config, family, problem)
     yield from _resolution(("data", "resolution"), config.data.resolution, family, problem)
     for index, concept in enumerate(config.concepts):
         if concept.enabled:
@@ -48,10 +50,6 @@ def _parts(config: Config, family: "Family", problem: Report) -> Iterator[Proble
     for name in sorted(config.parts.model_fields_set - set(known)):
         message = f"{family.name} has no such part; its parts: {', '.join(known)}"
         yield problem(("parts", name), message, "model.family", f"parts.{name}.train")
-    for name in known[1:]:
-        if getattr(config.parts, name).train:
-            message = "must be false: this version trains the denoiser only"
-            yield problem(("parts", name, "train"), message)
 
 
 def _model(config: Config, family: "Family", problem: Report) -> Iterator[Problem]:

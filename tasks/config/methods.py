@@ -48,6 +48,7 @@ class FullMethod(Section):
 class Adapter(Section):
     """What all adapters have in common."""
 
+    kind: str
     rank: int = Field(default=16, gt=0)
     """Rank of the adapter matrices."""
     alpha: float = Field(default=16.0, gt=0)
@@ -55,6 +56,8 @@ class Adapter(Section):
     layers: tuple[str, ...] = ()
     """Only layers of the denoiser that one of these names: a layer preset of the family, or a
     regular expression that is searched in the layer's name. Default: the family's usual layers."""
+    initial: str | None = None
+    """A file of an adapter of this kind and rank, in diffusers' or kohya's layout, to go on from."""
 
 
 class LoraMethod(Adapter):

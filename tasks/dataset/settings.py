@@ -37,6 +37,8 @@ def _concept_settings(config: Config, concept: Concept) -> dict[str, Any]:
         mode="json", exclude={"image": {"detail_crops": CROPS_NOT_CONTENT}}
     )
     settings["image"]["detail_crops"]["grid_phases"] = grid_phases(config, concept)
+    if concept.type == "prior_prediction":
+        settings["type"] = "standard"  # they differ in what is trained on them alone
     return settings
 
 

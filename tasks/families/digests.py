@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.families import get_family
-from tasks.families.sources import ModelSource, read_backup
+from tasks.families.sources import ModelSource, backup_weights, read_backup
 
 DIGEST_BYTES = 16
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -62,14 +62,11 @@ def component_digest(
     family = get_family(source.family)
     if source.base is not None:
         below = component_digest(source.base, component, cache=cache)
-        if component != family.denoiser:
+        file = backup_weights(source, family, component)
+        if file is None:
             return below
-        facts = read_backup(source)
-        scale = json.dumps([facts.get("kind"), facts.get("rank"), facts.get("alpha")])
-        name = "adapter" if facts["kind"] == "lora" else "denoiser"
-        return _combine(
-            below, scale.encode(), _tensors(source.path / f"{name}.safetensors", (), memory)
-        )
+        method = json.dumps(read_backup(source)["method"], sort_keys=True)
+        return _combine(below, method.encode(), _tensors(file, (), memory))
     parts = list(_config_parts(source.folder / component))
     if source.kind == "single_file" and component in family.single_file_prefixes:
         parts.append(_single_file(source.path, family.single_file_prefixes[component], memory))
@@ -106,7 +103,7 @@ def _candidate(folder: Path, stem: str, variant: str | None, safetensors: bool) 
 def _config_parts(folder: Path) -> Iterator[bytes]:
     """Every small text file of a component; JSON without the fields that only tell of versions."""
     for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        if path.suffix not in (".json", ".txt", ".model") or ".index." in path.name:
+        if path.suffix not in (".json", ".txt", ".model", ".jinja") or ".index." in path.name:
             continue
         content = path.read_bytes()
         if path.name.endswith("config.json"):

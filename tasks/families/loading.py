@@ -3,16 +3,19 @@
 import importlib
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.config.methods import Adapter, Method
+from tasks.families.adapters import merge_adapter
 from tasks.families.base import Family
 from tasks.families.digests import component_digest, weight_files
 from tasks.families.sources import (
     PIPELINE_FILE,
     ModelSource,
+    backup_weights,
     read_backup,
     read_config,
     resolve_model,
@@ -45,17 +48,21 @@ def load_component(
     """A module in eval mode (frozen), a tokenizer or a scheduler, by its subfolder name."""
     if source.base is not None:
         loaded = load_component(source.base, family, component, dtype, device)
-        if component == family.denoiser:
-            _apply_backup(source, loaded)
+        trained = backup_weights(source, family, component)
+        if trained is not None:
+            _apply_backup(source, trained, loaded)
         return loaded
-    loader = _load_from_file if source.kind == "single_file" else _load_from_folder
-    if component not in family.single_file_prefixes:
+    if not _is_module(_class_of(source, component)):
         # Tokenizers and schedulers always come from the config folder.
         return _class_of(source, component).from_pretrained(
             source.folder, subfolder=component, local_files_only=True
         )
+    in_file = source.kind == "single_file" and component in family.single_file_prefixes
     with quiet_libraries(), _no_code(source.path):
-        module = loader(source, family, component, dtype)
+        if in_file:
+            module = _load_from_file(source, family, component, dtype)
+        else:
+            module = _load_from_folder(source, component, dtype)
     return module.to(device).eval().requires_grad_(False)
 
 
@@ -64,13 +71,16 @@ def load_pipeline(
     family: Family,
     dtype: "torch.dtype",
     device: "torch.device | str" = "cpu",
-    denoiser: Any = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The stock diffusers pipeline without safety checker, around `denoiser` when one is given."""
+    """The stock diffusers pipeline without safety checker and image encoder.
+
+    `given` are components that are there already, by their subfolder names: they are not loaded.
+    """
     import diffusers
 
     index = _pipeline_index(source)
-    given = {} if denoiser is None else {family.denoiser: denoiser}
+    given = given or {}
     loaded = {
         name: load_component(source, family, name, dtype, device)
         for name in index
@@ -84,12 +94,10 @@ def load_pipeline(
         )
 
 
-def _load_from_folder(
-    source: ModelSource, family: Family, component: str, dtype: "torch.dtype"
-) -> Any:
-    chosen = weight_files(source.path / component)
+def _load_from_folder(source: ModelSource, component: str, dtype: "torch.dtype") -> Any:
+    chosen = weight_files(source.folder / component)
     return _class_of(source, component).from_pretrained(
-        source.path,
+        source.folder,
         subfolder=component,
         variant=chosen.variant,
         use_safetensors=chosen.safetensors,
@@ -156,6 +164,12 @@ def _class_of(source: ModelSource, component: str) -> Any:
     return getattr(importlib.import_module(library), name)
 
 
+def _is_module(kind: Any) -> bool:
+    import torch
+
+    return isinstance(kind, type) and issubclass(kind, torch.nn.Module)
+
+
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """No progress bars, and no warnings of the libraries about files that we chose on purpose."""
@@ -191,24 +205,14 @@ def _no_code(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _apply_backup(source: ModelSource, module: Any) -> None:
-    """Put a backup's weights into the freshly loaded base denoiser, in place."""
-    import torch
+def _apply_backup(source: ModelSource, trained: Path, module: Any) -> None:
+    """Put what a backup trained of a component into the freshly loaded base, in place."""
+    from pydantic import TypeAdapter
     from safetensors.torch import load_file
 
-    facts = read_backup(source)
-    if facts["kind"] == "full":
-        module.load_state_dict(load_file(source.path / "denoiser.safetensors"))
-        return
-    state = load_file(source.path / "adapter.safetensors")
-    scale = float(facts["alpha"]) / float(facts["rank"])
-    parameters = dict(module.named_parameters())
-    with torch.no_grad():
-        for name, down in state.items():
-            if not name.endswith(".lora_A.weight"):
-                continue
-            up = state[name.replace(".lora_A.", ".lora_B.")]
-            weight = parameters[name.replace(".lora_A.", ".")]
-            # Shapes: up (out, rank[, 1, 1]), down (rank, in[, k, k]); convolutions are matrices.
-            delta = up.flatten(1).float() @ down.flatten(1).float()
-            weight += (scale * delta).reshape(weight.shape).to(weight)
+    method: Any = TypeAdapter(Method).validate_python(read_backup(source)["method"])
+    weights = load_file(trained)
+    if isinstance(method, Adapter):
+        merge_adapter(module, method, weights)
+    else:
+        module.load_state_dict(weights)

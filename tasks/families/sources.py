@@ -17,7 +17,9 @@ SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
 PIPELINE_FILE = "model_index.json"
 BACKUP_FILE = "backup.json"
 _HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-_CONFIG_PATTERNS = ["*.json", "*.txt", "*/*.json", "*/*.txt"]
+_CONFIG_PATTERNS = [
+    f"{folder}*.{suffix}" for folder in ("", "*/") for suffix in ("json", "txt", "model", "jinja")
+]
 _WEIGHT_PATTERNS = [*_CONFIG_PATTERNS, "*/*.safetensors"]
 
 
@@ -86,8 +88,17 @@ def read_config(source: ModelSource, component: str) -> dict[str, Any]:
 
 
 def read_backup(source: ModelSource) -> dict[str, Any]:
-    """The facts of a backup: kind (lora or full), base, family, rank and alpha."""
+    """The facts of a backup: its family, base, method and files."""
     return _read_json(source.path / BACKUP_FILE)
+
+
+def backup_weights(source: ModelSource, family: Family, component: str) -> Path | None:
+    """The file with what was trained of a component; None when it stayed as it was."""
+    parts = {family.denoiser: "denoiser", **{one.model: one.name for one in family.text_encoders}}
+    if component not in parts:
+        return None
+    file = source.path / f"{parts[component]}.safetensors"
+    return file if file.is_file() else None
 
 
 def _single_file(
@@ -97,6 +108,11 @@ def _single_file(
         raise ValueError(
             f"`model.base`: {base!r} is a file of an unknown kind; allowed: "
             f"{', '.join(SINGLE_FILE_SUFFIXES)}"
+        )
+    if not family.single_file_prefixes:
+        raise ValueError(
+            f"`model.base`: {base!r} is a single file, and {family.name} cannot be read from one; "
+            "give a diffusers folder, a hub name (owner/model) or a backup folder of an earlier run"
         )
     if config_folder is not None:
         folder = Path(config_folder).expanduser()
@@ -124,14 +140,10 @@ def _backup(
     path: Path, base: str, family: Family, config_folder: str | None, download: bool
 ) -> ModelSource:
     facts = _read_json(path / BACKUP_FILE)
-    weights = {"lora": "adapter.safetensors", "full": "denoiser.safetensors"}.get(
-        str(facts.get("kind"))
-    )
-    if weights is None or not (path / weights).is_file():
-        raise ValueError(
-            f"{path}: this backup is incomplete (kind {facts.get('kind')!r}, "
-            f"expected file {weights or 'adapter.safetensors or denoiser.safetensors'})"
-        )
+    missing = [name for name in facts.get("files", ()) if not (path / name).is_file()]
+    if missing or "method" not in facts:
+        what = f"{missing[0]} is missing" if missing else "an older version of Tilewright wrote it"
+        raise ValueError(f"{path}: this backup cannot be used: {what}")
     if facts.get("family") != family.name:
         raise ValueError(
             f"{path}: this backup is of family {facts.get('family')!r}; "

@@ -7,34 +7,36 @@ and lists every file with size and digest, so a damaged backup is recognised and
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from storage.digest import digest_file, hexkey
 from tasks.families.sources import BACKUP_FILE
 from tasks.train.files import sync
-from tasks.train.optimizers import flatten_state, unflatten_state
+from tasks.train.optimizer_state import load_state, save_state
 from tasks.train.state import Progress, Training
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 2
 OPTIMIZER_TENSORS = "optimizer.safetensors"
 OPTIMIZER_VALUES = "optimizer.json"
+AVERAGES = "averages.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupFacts:
     """What a backup says about its run beside the counters; `read_facts` gives it back."""
 
-    kind: str
-    """lora or full."""
     family: str
     base: str
     config_folder: str | None
-    rank: int | None
-    """Of a LoRA."""
-    alpha: float | None
+    method: dict[str, Any]
+    """`[train.method]`."""
     dataset: str
     dataset_digest: str
     config_digest: str
@@ -47,27 +49,18 @@ class BackupFacts:
 def write_backup(folder: Path, training: Training, facts: BackupFacts) -> Path:
     """Writes a backup of the present step into `folder` and gives its path.
 
-    A backup of the same step that is there already is replaced.
+    A backup of the same step that is there already is replaced. OSError, for example of a full
+    disk, leaves all earlier ones as they were.
     """
     final = folder / f"{training.progress.step:08}"
     temporary = folder / f".writing-{final.name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    _save_weights(temporary, training)
-    _save_optimizer(temporary, training)
-    files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}
-    content = {
-        "format": FORMAT,
-        **asdict(facts),
-        **asdict(training.progress),
-        "scaler": training.scaler.state_dict(),
-        "files": files,
-    }
-    (temporary / BACKUP_FILE).write_text(json.dumps(content, indent=2), encoding="utf-8")
-    for path in temporary.iterdir():
-        sync(path)
-    sync(temporary)
-    _move_into_place(temporary, final)
+    try:
+        _write(temporary, training, facts)
+        _move_into_place(temporary, final)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return final
 
 
@@ -76,15 +69,21 @@ def restore_backup(backup: Path, training: Training) -> None:
     from safetensors.torch import load_file
 
     content = read_facts(backup)
-    training.method.restore(training.denoiser, load_file(backup / training.method.weights_file))
+    for part in training.parts:
+        path = backup / part_file(part.name)
+        if not path.is_file():
+            raise ValueError(f"backup {backup} has no {part.name}: it was not trained then")
+        part.restore(load_file(path))
     values = json.loads((backup / OPTIMIZER_VALUES).read_text(encoding="utf-8"))
     tensors = load_file(backup / OPTIMIZER_TENSORS)
-    training.optimizer.load_state_dict(unflatten_state(values, tensors))
+    load_state(training.optimizer, values, tensors)
     if content["scaler"]:
         training.scaler.load_state_dict(content["scaler"])
-    training.progress = Progress(
-        **{name: content[name] for name in ("step", "epoch", "step_in_epoch", "smoothed_loss")}
-    )
+    if training.average is not None and (backup / AVERAGES).is_file():
+        averages = load_file(backup / AVERAGES)
+        for number, average in enumerate(training.average.averages):
+            average.copy_(averages[str(number)])
+    training.progress = Progress(**{name.name: content[name.name] for name in fields(Progress)})
 
 
 def read_facts(backup: Path) -> dict[str, Any]:
@@ -143,19 +142,49 @@ def keep_newest(folder: Path, keep: int) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _save_weights(folder: Path, training: Training) -> None:
+def part_file(name: str) -> str:
+    """The file of a part's weights; a placeholder may have signs that no file name can have."""
+    return f"{quote(name, safe='')}.safetensors"
+
+
+def _write(folder: Path, training: Training, facts: BackupFacts) -> None:
+    folder.mkdir(parents=True)
+    for part in training.parts:
+        _save(folder / part_file(part.name), part.state())
+    if training.average is not None:
+        averages = {str(n): one for n, one in enumerate(training.average.averages)}
+        _save(folder / AVERAGES, averages)
+    _save_optimizer(folder, training)
+    content = {
+        "format": FORMAT,
+        **asdict(facts),
+        **asdict(training.progress),
+        "scaler": training.scaler.state_dict(),
+        "files": {path.name: _describe(path) for path in sorted(folder.iterdir())},
+    }
+    (folder / BACKUP_FILE).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    for path in folder.iterdir():
+        sync(path)
+    sync(folder)
+
+
+def _save(path: Path, tensors: "Mapping[str, Tensor]") -> None:
     from safetensors.torch import save_file
 
-    weights = training.method.state(training.denoiser)
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
-    save_file(contiguous, folder / training.method.weights_file)
+    # Shared tensors (tied weights) become copies: the format holds no references.
+    kept, seen = {}, set()
+    for name, tensor in tensors.items():
+        shared = tensor.data_ptr() in seen
+        seen.add(tensor.data_ptr())
+        kept[name] = tensor.detach().clone() if shared else tensor.detach().contiguous()
+    save_file(kept, path)
 
 
 def _save_optimizer(folder: Path, training: Training) -> None:
     """The optimizer's state as tensors and plain values: no pickle is ever written or read."""
     from safetensors.torch import save_file
 
-    values, tensors = flatten_state(training.optimizer.state_dict())
+    values, tensors = save_state(training.optimizer)
     save_file(tensors, folder / OPTIMIZER_TENSORS)
     (folder / OPTIMIZER_VALUES).write_text(json.dumps(values), encoding="utf-8")
 

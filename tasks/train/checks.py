@@ -17,13 +17,6 @@ def check_training(config: Config) -> None:
             f"store.url = {config.store.url!r} lives in this process alone, and training runs in "
             "processes of its own. Use a folder or an s3:// store."
         )
-    if not config.parts.denoiser.train:
-        raise ValueError("parts.denoiser.train is false: nothing is trained. Set it to true.")
-    if config.parts.text_encoder_1.train or config.parts.text_encoder_2.train:
-        raise ValueError(
-            "parts.text_encoder_1/2.train is true: training text encoders is not supported. "
-            "Set it to false."
-        )
     has_gpu = any(Path(device).exists() for device in GPU_DEVICES)
     if config.train.device == "cuda" and not has_gpu:
         raise ValueError(

@@ -45,16 +45,24 @@ def main(spec_path: Path) -> int:
 def train_rank(spec: "TrainSpec", stop: Event, rank: int = 0, local_rank: int = 0) -> str:
     """Trains as one rank, in this process; gives done, stopped, interrupted or failed."""
     from storage.store import open_store
-    from tasks.train.precision import choose_device
-    from tasks.train.recorder import report_failure
+    from tasks.train.precision import attention, choose_device, is_out_of_memory, set_up_torch
+    from tasks.train.recorder import report_failure, report_out_of_memory
     from tasks.train.setup import prepare_run
 
     log = _open_log(spec)
     try:
         device = choose_device(spec.config.train.device, local_rank)
         with _process_group(device, spec.config.train.processes):
+            set_up_torch(spec.config.train, device)
             run = prepare_run(spec, open_store(spec.store, create=False), device, rank)
-            return _run_loop(run, log if rank == 0 else None, stop)
+            with attention(spec.config.train.attention):
+                return _run_loop(run, log if rank == 0 else None, stop)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        report_out_of_memory(log, spec, str(error))
+        sys.stderr.write(f"{error}\n")
+        return "failed"
     except ValueError as error:
         if rank == 0:
             report_failure(log, str(error))
@@ -103,7 +111,8 @@ def _open_log(spec: "TrainSpec") -> "EventLog":
     from tasks.train.events import EventLog
 
     me = psutil.Process()
-    return EventLog(spec.workspace, {"pid": me.pid, "create_time": me.create_time()})
+    facts = {"pid": me.pid, "create_time": me.create_time(), "split": spec.split}
+    return EventLog(spec.workspace, facts)
 
 
 @contextmanager

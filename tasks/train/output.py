@@ -4,34 +4,55 @@ import shutil
 import time
 from pathlib import Path
 
-from tasks.config.methods import LoraMethod
+from tasks.config.methods import Adapter
 from tasks.train.formats import OUTPUT_FORMATS
 from tasks.train.formats.metadata import RunFacts, build_metadata
 from tasks.train.formats.model import TrainedModel
+from tasks.train.parts import WORD
 from tasks.train.setup import Run
+from tasks.train.state import weights_in_use
 
 
-def write_output(run: Run, started_at: float) -> Path:
-    """Writes the trained model into the workspace's output folder, under its configured name."""
+def write_output(run: Run, folder: Path, started_at: float) -> Path:
+    """Writes the model as it is now into `folder`, under its configured name."""
     config, training = run.spec.config, run.training
-    destination = run.spec.workspace / "output" / Path(config.model.output).name
+    destination = folder / Path(config.model.output).name
     # Formats never overwrite; what is here is ours, from before the run was prolonged.
     if destination.is_dir():
         shutil.rmtree(destination)
     destination.unlink(missing_ok=True)
     destination.parent.mkdir(parents=True, exist_ok=True)
+    with weights_in_use(training):
+        model = trained_model(run, started_at)
+        return OUTPUT_FORMATS[config.model.output_format](destination, model)
+
+
+def keep_saves(folder: Path, keep: int | None) -> None:
+    """Deletes all but the newest `keep` models that were saved in between."""
+    saves = sorted(folder.glob("step-*"))
+    for old in saves[: len(saves) - keep] if keep else ():
+        shutil.rmtree(old)
+
+
+def trained_model(run: Run, started_at: float) -> TrainedModel:
+    """The trained weights with where they came from."""
+    config, training = run.spec.config, run.training
     method = config.train.method
-    lora = (method.rank, method.alpha) if isinstance(method, LoraMethod) else None
-    model = TrainedModel(
+    lora = (method.rank, method.alpha) if isinstance(method, Adapter) else None
+    is_word = {part.name: part.name.startswith(f"{WORD}.") for part in training.parts}
+    return TrainedModel(
         family=training.family,
         source=run.model,
-        weights=training.method.state(training.denoiser),
+        method=method,
+        parts={part.name: part.state() for part in training.parts if not is_word[part.name]},
+        embeddings={
+            part.name.removeprefix(f"{WORD}."): part.state()
+            for part in training.parts
+            if is_word[part.name]
+        },
         dtype=config.model.output_dtype,
-        rank=lora[0] if lora else None,
-        alpha=lora[1] if lora else None,
         metadata=build_metadata(training.family, run.model, _facts(run, started_at), lora),
     )
-    return OUTPUT_FORMATS[config.model.output_format](destination, model)
 
 
 def _facts(run: Run, started_at: float) -> RunFacts:

@@ -1,7 +1,10 @@
 """Precision: which dtype the forward pass runs in, on which device."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tasks.config.training import TrainConfig
 
 if TYPE_CHECKING:
     import torch
@@ -9,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
-    """Trained weights are float32 always; frozen ones and the forward pass have `dtype`."""
+    """Frozen weights and the forward pass have `dtype`; trained ones have their own."""
 
     device_type: str
     dtype: "torch.dtype"
@@ -59,3 +62,45 @@ def check_precision(train_dtype: str, device_type: str) -> None:
             'train.train_dtype = "float16" does not train on a CPU (its gradients overflow there). '
             'Use "bfloat16" or "float32".'
         )
+
+
+def set_up_torch(train: TrainConfig, device: "torch.device") -> None:
+    """Process-wide settings of torch: TensorFloat-32 on a GPU."""
+    import torch
+
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = train.tf32
+        torch.backends.cudnn.allow_tf32 = train.tf32
+
+
+def attention(kind: str) -> AbstractContextManager[Any]:
+    """A context in which scaled-dot-product attention uses this kernel; torch's choice for auto."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    backends = {
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "efficient": SDPBackend.EFFICIENT_ATTENTION,
+        "cudnn": SDPBackend.CUDNN_ATTENTION,
+        "math": SDPBackend.MATH,
+    }
+    return sdpa_kernel(backends[kind]) if kind in backends else nullcontext()
+
+
+def memory_gib(device: "torch.device") -> dict[str, float]:
+    """Peak GPU memory of this process in GiB: what tensors took, and what torch kept for them."""
+    import torch
+
+    if device.type != "cuda":
+        return {}
+    return {
+        "allocated_gib": torch.cuda.max_memory_allocated(device) / 2**30,
+        "reserved_gib": torch.cuda.max_memory_reserved(device) / 2**30,
+    }
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch says that a GPU's, or this machine's, memory ran out."""
+    import torch
+
+    on_gpu = isinstance(error, torch.OutOfMemoryError)
+    return on_gpu or "DefaultCPUAllocator: can't allocate memory" in str(error)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 from storage.errors import StorageError
 from tasks.epochs.order import EpochOrder, epoch_plan
 from tasks.train.backup import keep_newest, write_backup
-from tasks.train.board import log_images, log_step, open_board
+from tasks.train.board import log_images, log_step, log_validation, open_board
 from tasks.train.events import EventLog
 from tasks.train.loop import Ending, Hooks, StepReport
 from tasks.train.mirror import mirror
-from tasks.train.output import write_output
+from tasks.train.output import keep_saves, write_output
 from tasks.train.sampling import draw_samples
 from tasks.train.setup import Run
+from tasks.train.spec import TrainSpec
+from tasks.train.state import weights_in_use
+from tasks.train.step import NonFiniteError
+from tasks.train.validation import validate
 
 
 class Recorder:
@@ -58,15 +63,21 @@ class Recorder:
         return Hooks(
             on_step=self._on_step,
             on_backup=self._on_backup,
+            on_save=self._on_save,
+            on_validate=self._on_validate,
             on_sample=self._on_sample,
+            on_skip=self._on_skip,
             should_stop=self._stop.is_set,
         )
 
     def finish(self, ending: Ending) -> None:
         """Final samples and model of a finished training, and the last status of any."""
         if ending == "done":
+            if self._run.training.config.validation.every:
+                self._on_validate()
             self._on_sample()
-            self._outputs = [str(write_output(self._run, self._started_at))]
+            folder = self._run.spec.workspace / "output"
+            self._outputs = [str(write_output(self._run, folder, self._started_at))]
         progress = self._run.training.progress
         facts = {"step": progress.step, "epoch": progress.epoch, "outputs": self._outputs}
         self._log.event("done", state=ending, **facts)
@@ -91,7 +102,7 @@ class Recorder:
             epoch=report.epoch,
             loss=report.loss,
             smoothed_loss=progress.smoothed_loss,
-            learning_rate=report.learning_rate,
+            learning_rates=report.learning_rates,
             grad_norm=report.grad_norm,
             samples_per_second=round(report.num_samples / report.seconds, 3),
             data_wait_seconds=round(report.wait_seconds, 6),
@@ -103,11 +114,42 @@ class Recorder:
         training = self._run.training
         if self._backed_up == training.progress.step:
             return
-        path = write_backup(self._run.spec.backups, training, self._run.facts)
+        try:
+            path = write_backup(self._run.spec.backups, training, self._run.facts)
+        except OSError as error:
+            # A full disk, mostly. Training goes on: there may be room at the next backup.
+            self._log.message(f"no backup at step {training.progress.step}: {error}")
+            return
         keep_newest(self._run.spec.backups, training.config.backup.keep)
         self._backed_up = training.progress.step
         self._log.event("backup", step=training.progress.step, path=str(path))
         self._mirror()
+
+    def _on_save(self) -> None:
+        step = self._run.training.progress.step
+        saves = self._run.spec.workspace / "saves"
+        try:
+            path = write_output(self._run, saves / f"step-{step:08}", self._started_at)
+        except OSError as error:
+            self._log.message(f"the model was not saved at step {step}: {error}")
+            return
+        keep_saves(saves, self._run.training.config.save.keep)
+        self._log.event("save", step=step, path=str(path))
+
+    def _on_validate(self) -> None:
+        run = self._run
+        if run.held_out is None:
+            return
+        with weights_in_use(run.training):
+            found = validate(run.training, run.source, run.held_out)
+        step = run.training.progress.step
+        log_validation(self._board, found, step)
+        self._log.event("validation", step=step, **asdict(found))
+
+    def _on_skip(self, error: NonFiniteError) -> None:
+        step = self._run.training.progress.step + 1
+        names = ", ".join(self._run.source.rows.name(row) for row in error.rows) or "unknown"
+        self._log.message(f"step {step} was left out: {error}; rows: {names}")
 
     def _on_sample(self) -> None:
         step = self._run.training.progress.step
@@ -136,6 +178,23 @@ def report_failure(log: EventLog, error: str) -> None:
     """Tells why a training cannot go on, where starting it again would not help."""
     log.event("failed", error=error)
     log.status("failed", error=error, resumable=False)
+
+
+def report_out_of_memory(log: EventLog, spec: TrainSpec, error: str) -> None:
+    """Tells that memory ran out; the runner may start again with smaller pieces."""
+    train, size = spec.config.train, -(-spec.config.train.batch_size // spec.split)
+    advice = (
+        "a smaller train.batch_size with more train.gradient_accumulation_steps, "
+        "train.gradient_checkpointing = true, a smaller data.resolution or "
+        "train.halve_batch_on_oom = true"
+    )
+    text = (
+        f"GPU memory ran out with {size} samples at a time. Try {advice}. ({error.splitlines()[0]})"
+    )
+    smaller = train.halve_batch_on_oom and size > 1
+    facts = {"out_of_memory": True, "split": spec.split, "resumable": smaller}
+    log.event("failed", error=text)
+    log.status("failed", error=text, **facts)
 
 
 def describe_epoch(order: EpochOrder, buckets: tuple[str, ...]) -> Mapping[str, Any]:

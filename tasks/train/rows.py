@@ -1,8 +1,8 @@
 """The rows of a dataset version as columns: what order, batches and errors need to know of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,8 @@ SIZE_COLUMNS = (
 PLACE = ("stage", *LOCATION)
 """Where an item is, as `ItemRef` takes it."""
 LATENT_COLUMNS = tuple(f"latent_{name}" for name in PLACE)
-BATCH_COLUMNS = (*LATENT_COLUMNS, "texts", "prompts")
+MASK_COLUMNS = tuple(f"mask_{name}" for name in PLACE)
+BATCH_COLUMNS = (*LATENT_COLUMNS, *MASK_COLUMNS, "texts", "prompts", "concept")
 VIEW_COLUMNS = (
     *("concept", "path", "source_id", "kind", "scale", "left", "top", "width", "height"),
     *("resized_width", "resized_height", "bucket_width", "bucket_height", "original_width"),
@@ -38,6 +39,7 @@ COLUMNS = (
 )
 
 Sizes = NDArray[np.float32]
+Split = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,8 @@ class Rows:
     sizes: Sizes
     """(N, 6): height and width of the original, crop top and left, height and width trained."""
     loss_weight: NDArray[np.float32]
+    is_prior: NDArray[np.bool_]
+    """Whether a row trains on what the untrained model predicts for it (prior preservation)."""
     items: pa.Table
     """BATCH_COLUMNS, one row per row; and VIEW_COLUMNS unless `cached`."""
     cached: bool
@@ -57,7 +61,7 @@ class Rows:
     names: pa.Table
     """row_id and path, for messages."""
     unconditional: "Mapping[str, ItemRef]"
-    """The empty prompt's item, by text encoder."""
+    """The empty prompt's item, by text encoder whose output is cached."""
     content_digest: str
 
     def name(self, row: int) -> str:
@@ -66,27 +70,41 @@ class Rows:
         return f"{row_id.hex()} ({self.names['path'][row].as_py()})"
 
 
-def load_rows(store: "Store", version: "Version") -> Rows:
-    """The training rows of a version; ValueError when it has none."""
-    from storage.versions import read_rows
-
-    columns = list(dict.fromkeys(COLUMNS))
-    table = read_rows(store, version, columns=columns)
-    table = table.filter(pc.equal(table["split"], "train")).combine_chunks()
-    if not table.num_rows:
+def load_rows(
+    store: "Store", version: "Version", prior_concepts: Sequence[str] = (), split: Split = "train"
+) -> Rows:
+    """The rows of a split of a version; ValueError when it has none."""
+    rows = find_rows(store, version, prior_concepts, split)
+    if rows is None:
         raise ValueError(
             f"dataset {version.name}@{version.number} has no training rows; "
             "see its report for what was rejected and why"
         )
+    return rows
+
+
+def find_rows(
+    store: "Store", version: "Version", prior_concepts: Sequence[str] = (), split: Split = "train"
+) -> Rows | None:
+    """The rows of a split of a version; None when it has none."""
+    from storage.versions import read_rows
+
+    columns = list(dict.fromkeys(COLUMNS))
+    table = read_rows(store, version, columns=columns)
+    table = table.filter(pc.equal(table["split"], split)).combine_chunks()
+    if not table.num_rows:
+        return None
     order, buckets = order_columns(table)
     extra = version.meta["extra"]
     cached = not table["latent_offset"].null_count
+    names = BATCH_COLUMNS if cached else dict.fromkeys((*BATCH_COLUMNS, *VIEW_COLUMNS))
     return Rows(
         order=order,
         buckets=buckets,
         sizes=_sizes(table),
         loss_weight=_numpy(table, "loss_weight").astype(np.float32),
-        items=table.select(BATCH_COLUMNS if cached else (*BATCH_COLUMNS, *VIEW_COLUMNS)),
+        is_prior=np.isin(_numpy(table, "concept"), list(prior_concepts)),
+        items=table.select(list(names)),
         cached=cached,
         names=table.select(["row_id", "path"]),
         unconditional={text["encoder"]: text_ref(text) for text in extra["unconditional"]},
@@ -112,6 +130,14 @@ def latent_ref(item: Mapping[str, Any]) -> "ItemRef":
     from storage.reading import ItemRef
 
     return ItemRef(*(item[name] for name in LATENT_COLUMNS))
+
+
+def mask_ref(item: Mapping[str, Any]) -> "ItemRef | None":
+    """Where the mask of a row of `Rows.items` is stored; None when the whole row counts."""
+    from storage.reading import ItemRef
+
+    place = [item[name] for name in MASK_COLUMNS]
+    return None if place[0] is None else ItemRef(*place)
 
 
 def text_ref(text: Mapping[str, Any]) -> "ItemRef":

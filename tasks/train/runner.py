@@ -109,7 +109,7 @@ def run_training(
     patience = spec.config.train.grace_seconds + MARGIN_SECONDS
     with only_runner(spec.workspace, patience):
         check_training(spec.config)
-        spec = _with_backup(spec, on_event)
+        spec = _with_smaller_pieces(_with_backup(spec, on_event))
         attempt = _start(spec)
         try:
             _watch(attempt, on_event, should_cancel)
@@ -139,6 +139,18 @@ def _with_backup(spec: TrainSpec, on_event: Callable[[Event], None]) -> TrainSpe
     return replace(spec, resume_from=backup)
 
 
+def _with_smaller_pieces(spec: TrainSpec) -> TrainSpec:
+    """After an end for lack of memory: micro-batches in twice as many pieces, where allowed.
+
+    A run that was split stays so: it would run out again.
+    """
+    status = read_status(spec.workspace)
+    split = int(status.get("split", spec.split))
+    if status.get("out_of_memory") and spec.config.train.halve_batch_on_oom:
+        split *= 2
+    return replace(spec, split=min(split, spec.config.train.batch_size))
+
+
 def _start(spec: TrainSpec) -> _Attempt:
     """Starts the launcher; what all its processes print goes to train.log, never to a pipe."""
     spec_path = write_spec(spec)
@@ -162,6 +174,7 @@ def _start(spec: TrainSpec) -> _Attempt:
         pid=process.pid,
         create_time=psutil.Process(process.pid).create_time(),
         step=None,
+        split=spec.split,
     )
     return _Attempt(spec, process, events, log_start)
 

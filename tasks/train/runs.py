@@ -21,7 +21,10 @@ from tasks.train.formats.diffusers_folder import METADATA_FILE
 IDENTITY_FILE = "run.json"
 MAX_HEADER_BYTES = 100 * 2**20
 """What the safetensors format allows."""
-NOT_THE_MODEL = {"retries", "grace_seconds", "backup", "sample", "device"}
+NOT_THE_MODEL = {
+    *("retries", "grace_seconds", "device", "halve_batch_on_oom"),
+    *("backup", "save", "validation", "sample"),
+}
 """Keys of `[train]` that a trained model does not depend on."""
 Reuse = Literal["never", "crashed", "any"]
 """Which runs of the same key are gone on with: none, those that ended by accident, or also those
@@ -43,6 +46,9 @@ def run_key(config: Config, version: Version) -> str:
         "train": config.train.model_dump(mode="json", exclude=NOT_THE_MODEL),
         "remainder": config.data.remainder,
     }
+    prior = [concept.name for concept in config.concepts if concept.type == "prior_prediction"]
+    if prior:
+        identity["prior"] = sorted(prior)
     if not config.data.latent_caching:
         # What later epochs look like is in no row then, but in the settings of the version.
         identity["settings"] = version.meta["config"]["digest"]

@@ -3,57 +3,62 @@
 import gc
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.config.models import Config
 from tasks.families.loading import load_pipeline
 from tasks.imaging.buckets import parse_resolutions
 from tasks.sample.draw import draw_images, save_images
 from tasks.train.setup import Run
+from tasks.train.state import weights_in_use
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
 
 def draw_samples(run: Run, folder: Path, should_stop: Callable[[], bool]) -> "list[Image]":
     """Draws one image per configured prompt into `folder`; fewer when asked to stop meanwhile.
 
-    Text encoders and VAE are in memory only during this call.
+    Text encoders and VAE that training does not need are in memory only during this call.
     """
     settings = run.spec.config.train.sample
     width, height = _size(run.spec.config)
-    training = run.training
-    dtype = _base_dtype(run)
-    pipeline = load_pipeline(
-        run.model, training.family, dtype, training.device, denoiser=training.denoiser
-    )
-    images: list[Image] = []
-    for number, prompt in enumerate(settings.prompts):
-        if should_stop():
-            break
-        images += draw_images(
-            pipeline,
-            [prompt],
-            seed=settings.seed + number,
-            steps=settings.steps,
-            guidance=settings.guidance,
-            width=width,
-            height=height,
-            negative=settings.negative_prompt,
-        )
+    with weights_in_use(run.training):
+        pipeline = _pipeline(run)
+        images: list[Image] = []
+        for number, prompt in enumerate(settings.prompts):
+            if should_stop():
+                break
+            images += draw_images(
+                pipeline,
+                [run.training.forward.spell_out(prompt)],
+                seed=settings.seed + number,
+                steps=settings.steps,
+                guidance=settings.guidance,
+                width=width,
+                height=height,
+                negative=settings.negative_prompt,
+            )
     save_images(images, settings.prompts[: len(images)], folder)
     del pipeline
     _free_memory()
     return images
 
 
-def _base_dtype(run: Run) -> "torch.dtype":
-    """The dtype of the untrained weights; a pipeline needs one for all its parts."""
-    import torch
+def _pipeline(run: Run) -> Any:
+    """The stock pipeline around the modules that run in training.
 
-    frozen = run.training.method.frozen_dtype_is_train_dtype
-    return run.training.precision.dtype if frozen else torch.float32
+    A pipeline has one data type for all its parts: that of the denoiser's frozen weights.
+    """
+    forward, family = run.training.forward, run.training.family
+    given = {family.denoiser: forward.denoiser}
+    for name, live in forward.live.items():
+        given |= {
+            live.encoder.model: forward.encoders[name],
+            live.encoder.tokenizer: live.tokenizer,
+        }
+    dtype = next(forward.denoiser.parameters()).dtype
+    return load_pipeline(run.model, family, dtype, run.training.device, given=given)
 
 
 def _size(config: Config) -> tuple[int, int]:

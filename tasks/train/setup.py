@@ -9,25 +9,25 @@ from storage.digest import digest_json, hexkey
 from storage.store import Store
 from storage.versions import Version, get_version
 from tasks.config.models import Config
-from tasks.config.methods import LoraMethod
 from tasks.epochs.entries import OrderSettings
 from tasks.epochs.order import epoch_steps
 from tasks.epochs.settings import order_settings
 from tasks.families import get_family
 from tasks.families.base import Family
-from tasks.families.loading import ModelSource, load_component, read_config, resolve_model
+from tasks.families.loading import ModelSource, read_config, resolve_model
+from tasks.families.vae import latent_facts
+from tasks.train.assemble import Draws, Source
 from tasks.train.backup import BackupFacts, read_facts, restore_backup
-from tasks.train.batches import Draws, Source
-from tasks.train.encoding import Encoder, build_encoder
-from tasks.train.losses import LOSSES
-from tasks.train.methods import METHODS
-from tasks.train.noise import draw_seed
-from tasks.train.objectives import OBJECTIVES
-from tasks.train.optimizers import OPTIMIZERS
+from tasks.train.ema import averaged_weights
+from tasks.train.encoding import build_encoder
+from tasks.train.objectives import OBJECTIVES, Objective
+from tasks.train.optimizers import build_optimizer
+from tasks.train.parts import build_parts, live_encoders, parameter_groups
 from tasks.train.precision import choose_precision
-from tasks.train.rows import Rows, load_rows
+from tasks.train.rows import Rows, find_rows, load_rows
 from tasks.train.spec import TrainSpec
 from tasks.train.state import Progress, Training
+from tasks.train.step import distribute
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +42,8 @@ class Run:
     version: Version
     model: ModelSource
     source: Source
+    held_out: Rows | None
+    """The validation rows; None when there are none."""
     training: Training
     facts: BackupFacts
     notes: Sequence[str]
@@ -50,28 +52,46 @@ class Run:
 
 def prepare_run(spec: TrainSpec, store: Store, device: "torch.device", rank: int) -> Run:
     """Builds everything, on every rank alike; ValueError says what does not fit."""
+    from storage.reading import ItemReader
+
     config = spec.config
     family = get_family(config.model.family)
     version = get_version(store, spec.dataset, spec.version)
     _check_family(version, family)
-    rows = load_rows(store, version)
+    prior = [concept.name for concept in config.concepts if concept.type == "prior_prediction"]
+    rows = load_rows(store, version, prior)
+    live = [encoder.name for encoder in live_encoders(config, family)]
+    _check_texts(rows, family, live, spec)
     model = resolve_model(config.model.base, family, config.model.config_folder)
     training = build_training(config, family, model, device)
     encoder = None if rows.cached else build_encoder(version, config, family, model, device)
     order = order_settings(config, rows.content_digest)
     training.total_steps = planned_steps(config, rows, order)
+    training.split = spec.split
     facts = _backup_facts(spec, version)
     notes: list[str] = []
     if spec.resume_from is not None:
         notes = _check_fit(read_facts(spec.resume_from), facts, spec)
         restore_backup(spec.resume_from, training)
+    distribute(training)
+    source = Source(
+        rows=rows,
+        reader=ItemReader(store),
+        order=order,
+        draws=_draws(config, family, model, training.objective),
+        encoder=encoder,
+        cached_encoders=tuple(one.name for one in family.text_encoders if one.name not in live),
+        rank=rank,
+        world=training.world,
+    )
     return Run(
         spec=spec,
         store=store,
         version=version,
         model=model,
-        source=_source(store, rows, training, order, encoder, rank),
-        training=_distribute(training),
+        source=source,
+        held_out=find_rows(store, version, split="validation"),
+        training=training,
         facts=facts,
         notes=notes,
     )
@@ -95,87 +115,53 @@ def build_training(
     config: Config, family: Family, model: ModelSource, device: "torch.device"
 ) -> Training:
     """A training at step 0 that knows of no dataset yet: `total_steps` is still to be set."""
-    import torch
-
     train = config.train
-    method = METHODS[train.method.kind]
     precision = choose_precision(train.train_dtype, device)
-    dtype = precision.dtype if method.frozen_dtype_is_train_dtype else torch.float32
-    denoiser = load_component(model, family, family.denoiser, dtype, device)
-    init_seed = draw_seed(train.seed, "init", 0, 0)
-    parameters = method.prepare(denoiser, train.method, family, init_seed)
-    if train.gradient_checkpointing:
-        denoiser.enable_gradient_checkpointing()
-    denoiser.train()
+    built = build_parts(config, family, model, precision, device)
+    optimizer = build_optimizer(parameter_groups(built.parts), train.optimizer)
+    parameters = [parameter for part in built.parts for parameter in part.parameters]
+    scheduler = read_config(model, "scheduler")
     return Training(
         config=train,
         family=family,
-        method=method,
-        objective=OBJECTIVES[family.objective](read_config(model, "scheduler")),
-        loss=LOSSES["mse"],
+        forward=built.forward,
+        model=built.forward,
+        parts=built.parts,
+        adapted=built.adapted,
+        objective=OBJECTIVES[family.objective](scheduler, train.noise),
+        latent_facts=latent_facts(model, family),
         precision=precision,
-        vae_config=read_config(model, "vae"),
         device=device,
-        denoiser=denoiser,
-        model=denoiser,
-        parameters=parameters,
-        optimizer=OPTIMIZERS[train.optimizer.kind](
-            parameters, train.optimizer, train.learning_rate
-        ),
+        optimizer=optimizer,
         scaler=precision.grad_scaler(),
+        average=averaged_weights(train.ema, parameters),
         total_steps=0,
         progress=Progress(),
         world=train.processes,
     )
 
 
-def _distribute(training: Training) -> Training:
-    """Wraps the model so that ranks average their gradients; nothing for a single rank."""
-    import torch
-
-    if training.world > 1:
-        devices = None if training.device.type == "cpu" else [training.device]
-        training.model = torch.nn.parallel.DistributedDataParallel(
-            training.denoiser, device_ids=devices, broadcast_buffers=False
-        )
-    return training
-
-
-def _source(
-    store: Store,
-    rows: Rows,
-    training: Training,
-    order: OrderSettings,
-    encoder: Encoder | None,
-    rank: int,
-) -> Source:
-    from storage.reading import ItemReader
-
-    return Source(
-        rows=rows,
-        reader=ItemReader(store),
-        order=order,
-        draws=Draws(
-            seed=training.config.seed,
-            num_timesteps=training.objective.num_timesteps,
-            caption_dropout=training.config.caption_dropout,
-        ),
-        encoder=encoder,
-        rank=rank,
-        world=training.world,
+def _draws(config: Config, family: Family, model: ModelSource, objective: Objective) -> Draws:
+    train = config.train
+    return Draws(
+        seed=train.seed,
+        objective=objective,
+        timesteps=train.timesteps,
+        noise=train.noise,
+        mask=train.mask,
+        caption_dropout=train.caption_dropout,
+        scheduler_config=read_config(model, "scheduler"),
+        patch_cells=family.patch_cells,
     )
 
 
 def _backup_facts(spec: TrainSpec, version: Version) -> BackupFacts:
     config, train = spec.config, spec.config.train
-    lora = train.method if isinstance(train.method, LoraMethod) else None
     return BackupFacts(
-        kind=train.method.kind,
         family=config.model.family,
         base=config.model.base,
         config_folder=config.model.config_folder,
-        rank=lora.rank if lora else None,
-        alpha=lora.alpha if lora else None,
+        method=train.method.model_dump(mode="json"),
         dataset=f"{version.name}@{version.number}",
         dataset_digest=version.content_digest,
         config_digest=hexkey(digest_json("train-config/1", train.model_dump(mode="json"))),
@@ -195,9 +181,20 @@ def _check_family(version: Version, family: Family) -> None:
         )
 
 
+def _check_texts(rows: Rows, family: Family, live: Sequence[str], spec: TrainSpec) -> None:
+    """ValueError when an encoder should be read from the cache and is not there."""
+    needed = [one.name for one in family.text_encoders if one.name not in live]
+    missing = [name for name in needed if name not in rows.unconditional]
+    if missing:
+        raise ValueError(
+            f"dataset {spec.dataset}@{spec.version} has no embeddings of {', '.join(missing)}: it "
+            "was prepared for training with them. Run `tilewright prepare` first."
+        )
+
+
 def _check_fit(backup: dict[str, Any], facts: BackupFacts, spec: TrainSpec) -> list[str]:
     """ValueError when going on from this backup could not be exact; notes on what else changed."""
-    must = ["kind", "family", "rank", "alpha", "dataset_digest"]
+    must = ["method", "family", "dataset_digest"]
     if backup["step_in_epoch"]:
         # Within an epoch these decide what "step k" is.
         must += ["step_size", "batch_size", "seed"]

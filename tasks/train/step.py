@@ -1,17 +1,22 @@
 """One optimizer step: the arithmetic of training, without files, clocks or schedules of saving."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.families.vae import scale_latents
-from tasks.train.batches import Batch, StepBatches
-from tasks.train.losses import weighted_mean
+from tasks.train.batch import Batch, StepBatches
+from tasks.train.losses import sample_losses, training_mask, weighted_mean
+from tasks.train.methods.adapters import switched_off
 from tasks.train.noise import draw_seed
-from tasks.train.schedules import rate_factor, set_learning_rate
+from tasks.train.optimizers import learning_rate_scale, loss_scale
+from tasks.train.parts import freeze_finished
+from tasks.train.rounding import update_weights
+from tasks.train.schedules import rate_factor, set_group_rates
 from tasks.train.state import Training
+from tasks.train.weightings import WEIGHTINGS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,11 +35,12 @@ class NonFiniteError(ValueError):
 class StepResult:
     """What is reported of a step."""
 
-    loss: float
-    """Mean over the whole optimizer step, all ranks."""
-    grad_norm: float
+    loss: float | None
+    """Mean over the whole optimizer step, all ranks; None: it was left out."""
+    grad_norm: float | None
     """Before clipping."""
-    learning_rate: float
+    learning_rates: Mapping[str, float]
+    """By part."""
     stop: bool
     """Whether any rank was asked to stop; all ranks get the same answer."""
 
@@ -43,10 +49,9 @@ def optimizer_step(
     training: Training, data: StepBatches, should_stop: Callable[[], bool]
 ) -> StepResult:
     """Trains one step; NonFiniteError (with row numbers) instead of spoiling the weights."""
-    rate = training.config.learning_rate * rate_factor(
-        training.config.schedule, training.progress.step, training.total_steps
-    )
-    set_learning_rate(training.optimizer, rate)
+    if freeze_finished(training.parts, training.progress.step, training.progress.epoch):
+        distribute(training)
+    rates = set_learning_rates(training)
     losses = []
     for number, batch in enumerate(data.batches, start=1):
         with _gradient_sync(training, last=number == len(data.batches)):
@@ -54,37 +59,96 @@ def optimizer_step(
     loss, stop = _agree(training, losses, should_stop())
     _check_finite(training, data.batches, losses, loss)
     grad_norm = _update(training, data.batches)
-    return StepResult(loss=loss, grad_norm=grad_norm, learning_rate=rate, stop=stop)
+    return StepResult(loss=loss, grad_norm=grad_norm, learning_rates=rates, stop=stop)
 
 
-def predict_losses(training: Training, batch: Batch) -> "Tensor":
-    """The loss of each sample of a batch on the training device: (B,)."""
+def distribute(training: Training) -> None:
+    """Wraps what trains now so that ranks average their gradients; nothing for a single rank."""
     import torch
 
-    latents = scale_latents(training.vae_config, batch.latents)
-    noisy = training.objective.corrupt(latents, batch.noise, batch.timesteps)
-    target = training.objective.target(latents, batch.noise, batch.timesteps)
-    sizes = batch.sizes if training.family.size_conditioned else None
-    conditioning = training.family.condition(batch.texts, sizes)
+    if training.world > 1:
+        devices = None if training.device.type == "cpu" else [training.device]
+        training.model = torch.nn.parallel.DistributedDataParallel(
+            training.forward, device_ids=devices, broadcast_buffers=False
+        )
+
+
+def set_learning_rates(training: Training) -> dict[str, float]:
+    """Sets the rate of every parameter group for the step to come; gives them by part."""
+    train = training.config
+    factor = rate_factor(
+        train.schedule,
+        training.progress.step,
+        training.total_steps,
+        train.learning_rate,
+        train.epochs,
+    ) * learning_rate_scale(
+        train.learning_rate_scaler,
+        train.batch_size,
+        train.gradient_accumulation_steps,
+        training.world,
+    )
+    rates = {part.name: part.learning_rate * factor for part in training.parts if part.is_training}
+    set_group_rates(training.optimizer, rates)
+    return rates
+
+
+def predict_losses(training: Training, batch: Batch, module: Any = None) -> "Tensor":
+    """The loss of each sample of a batch on the training device: (B,).
+
+    `module` is called instead of the distributed model, where other ranks do not take part.
+    """
+    import torch
+
+    train, t = training.config, batch.timesteps
+    latents = scale_latents(training.latent_facts, batch.latents)
+    noisy = training.objective.corrupt(latents, batch.input_noise, t)
+    inputs = (noisy, t, batch.prompts, batch.texts, batch.sizes)
+    mask = None if batch.masks is None else training_mask(batch.masks, train.mask.unmasked_weight)
+    target, prior = training.objective.target(latents, batch.noise, t), None
+    if any(batch.is_prior) or (mask is not None and train.mask.prior_weight):
+        prior = _prior(training, inputs).to(target.dtype)
+        is_prior = torch.tensor(batch.is_prior, device=target.device).view(-1, 1, 1, 1)
+        target = torch.where(is_prior, prior, target)
     # Dropout inside a model draws from the global generator: seeded per micro-batch, so that a
     # resumed run draws the same.
-    torch.manual_seed(draw_seed(training.config.seed, "forward", batch.epoch, batch.position))
-    with training.precision.autocast():
-        prediction = training.family.predict(
-            training.model, noisy.to(training.precision.dtype), batch.timesteps, conditioning
-        )
-    return training.loss(prediction, target)
+    torch.manual_seed(draw_seed(train.seed, "forward", batch.epoch, batch.position))
+    prediction = (module or training.model)(*inputs)
+    losses = sample_losses(prediction, target, train.loss, mask, train.mask.normalize)
+    if mask is not None and prior is not None and train.mask.prior_weight:
+        outside = (prediction.float() - prior.float()).square() * (1 - mask)
+        losses = losses + train.mask.prior_weight * outside.flatten(1).mean(1)
+    return losses * WEIGHTINGS[train.loss.weighting](training.objective, t, train.loss.gamma)
+
+
+def _prior(training: Training, inputs: tuple[Any, ...]) -> "Tensor":
+    """What the model predicts without its adapters: (B, C, h, w)."""
+    import torch
+
+    with torch.no_grad(), switched_off(*training.adapted):
+        prediction: Tensor = training.forward(*inputs)
+    return prediction
 
 
 def _backward(training: Training, batch: Batch, share: int) -> "Tensor":
     """Adds a micro-batch's gradients; gives its samples' losses (B,), detached."""
     import torch
 
-    on_device = batch.to(training.device)
-    losses = predict_losses(training, on_device)
-    total = weighted_mean(losses, on_device.weights) / share
-    torch.autograd.backward(training.scaler.scale(total))
-    return losses.detach() * on_device.weights
+    train = training.config
+    scale = loss_scale(
+        train.loss_scaler, train.batch_size, train.gradient_accumulation_steps, training.world
+    )
+    found = []
+    pieces = batch.split(training.split)
+    for number, piece in enumerate(pieces, start=1):
+        on_device = piece.to(training.device)
+        with _gradient_sync(training, last=number == len(pieces)):
+            losses = predict_losses(training, on_device)
+            part = len(piece.rows) / len(batch.rows)
+            total = weighted_mean(losses, on_device.weights) * (part * scale) / share
+            torch.autograd.backward(training.scaler.scale(total))
+        found.append(losses.detach() * on_device.weights)
+    return torch.cat(found)
 
 
 def _gradient_sync(training: Training, last: bool) -> AbstractContextManager[None]:
@@ -119,6 +183,7 @@ def _check_finite(
         for row, finite in zip(batch.rows, values.isfinite().tolist(), strict=True)
         if not finite
     ]
+    training.optimizer.zero_grad(set_to_none=True)
     raise NonFiniteError("loss", _gather(training, bad))
 
 
@@ -142,8 +207,12 @@ def _update(training: Training, batches: Sequence[Batch]) -> float:
     norm = torch.nn.utils.clip_grad_norm_(training.parameters, limit).item()
     # A float16 scaler expects overflows and skips such steps by itself.
     if not math.isfinite(norm) and not training.scaler.is_enabled():
+        training.optimizer.zero_grad(set_to_none=True)
         raise NonFiniteError("gradient", [row for batch in batches for row in batch.rows])
-    training.scaler.step(training.optimizer)
+    seed = draw_seed(training.config.seed, "rounding", 0, training.progress.step)
+    update_weights(training.optimizer, training.scaler, seed)
     training.scaler.update()
     training.optimizer.zero_grad(set_to_none=True)
+    if training.average is not None:
+        training.average.update(training.progress.step + 1)
     return norm

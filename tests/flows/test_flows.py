@@ -141,7 +141,7 @@ def test_two_steps_and_two_more_are_four(
     assert (whole["run_id"], whole["steps"]) == (half["run_id"], 4)
     assert whole["resumed_from"] == half["backups"][-1]
     assert whole["losses"] == first.summary["losses"]
-    for name in ("adapter.safetensors", "optimizer.safetensors"):
+    for name in ("denoiser.safetensors", "optimizer.safetensors"):
         assert_equal_tensors(
             Path(first.summary["backups"][-1]) / name, Path(whole["backups"][-1]) / name
         )

@@ -1,10 +1,10 @@
-"""Training methods: which weights train, and how they are saved and put back."""
+"""Training methods: which weights of a module train, and how they are saved and put back."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.train.methods import full, lora
+from tasks.train.methods import adapters, full
 
 if TYPE_CHECKING:
     import torch
@@ -13,36 +13,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One training method as a record of functions."""
+    """One training method as a record of functions on a module."""
 
-    name: str
-    weights_file: str
-    """Name of its weights in a backup."""
-    prepare: "Callable[..., Sequence[torch.nn.Parameter]]"
-    """(denoiser, settings, family, seed) to the trained parameters, float32, in a fixed order."""
+    prepare: "Callable[[Any, Any, Sequence[str], int], Sequence[torch.nn.Parameter]]"
+    """(module, settings, names of layers, seed) to the trained parameters in a fixed order."""
     state: "Callable[[Any], dict[str, Tensor]]"
-    """(denoiser) to the trained weights."""
+    """(module) to the trained weights."""
     restore: "Callable[[Any, Mapping[str, Tensor]], None]"
-    """(denoiser, trained weights): the inverse of `state`; ValueError when they do not fit."""
-    frozen_dtype_is_train_dtype: bool
-    """Whether weights that do not train may be in the dtype of the forward pass."""
+    """(module, trained weights): the inverse of `state`; ValueError when they do not fit."""
+    is_adapter: bool
+    """Whether the module's own weights stay as they were, and the adapter can be switched off."""
 
 
-METHODS = {
-    "full": Method(
-        name="full",
-        weights_file="denoiser.safetensors",
-        prepare=full.prepare,
-        state=full.state,
-        restore=full.restore,
-        frozen_dtype_is_train_dtype=False,
-    ),
-    "lora": Method(
-        name="lora",
-        weights_file="adapter.safetensors",
-        prepare=lora.prepare,
-        state=lora.state,
-        restore=lora.restore,
-        frozen_dtype_is_train_dtype=True,
-    ),
-}
+FULL = Method(prepare=full.prepare, state=full.state, restore=full.restore, is_adapter=False)
+ADAPTER = Method(
+    prepare=adapters.prepare, state=adapters.state, restore=adapters.restore, is_adapter=True
+)
+METHODS = {"full": FULL, "lora": ADAPTER, "loha": ADAPTER, "lokr": ADAPTER}
+"""The kind `embedding` is not here: it trains no weights of a module."""

@@ -1,10 +1,7 @@
-"""Full fine-tuning: all weights of the denoiser train, in float32."""
+"""Full fine-tuning: the weights of a module train themselves."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-from tasks.config.methods import FullMethod
-from tasks.families.base import Family
 
 if TYPE_CHECKING:
     import torch
@@ -12,19 +9,22 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    denoiser: Any, settings: FullMethod, family: Family, seed: int
+    module: Any, settings: Any, layers: Sequence[str], seed: int
 ) -> "Sequence[torch.nn.Parameter]":
-    """Makes all weights trainable."""
-    denoiser.float().requires_grad_(True)
-    return [parameter for _, parameter in denoiser.named_parameters()]
+    """Makes the layers' own weights trainable."""
+    module.requires_grad_(False)
+    for name in layers:
+        for parameter in module.get_submodule(name).parameters(recurse=False):
+            parameter.requires_grad_(True)
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def state(denoiser: Any) -> "dict[str, Tensor]":
+def state(module: Any) -> "dict[str, Tensor]":
     """All weights."""
-    weights: dict[str, Tensor] = denoiser.state_dict()
+    weights: dict[str, Tensor] = module.state_dict()
     return weights
 
 
-def restore(denoiser: Any, weights: "Mapping[str, Tensor]") -> None:
+def restore(module: Any, weights: "Mapping[str, Tensor]") -> None:
     """Puts all weights back; a missing or unknown one is an error."""
-    denoiser.load_state_dict(weights, strict=True)
+    module.load_state_dict(weights, strict=True)

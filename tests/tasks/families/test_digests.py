@@ -105,7 +105,8 @@ def test_missing_tensors_of_a_component(tiny_models: TinyModels, tmp_path: Path)
 def test_backup_changes_the_denoiser_only(tiny_models: TinyModels, tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     backup.mkdir()
-    facts = {"kind": "full", "base": str(tiny_models["sd15"]), "family": "sd15"}
+    method = {"kind": "full"}
+    facts = {"method": method, "base": str(tiny_models["sd15"]), "family": "sd15"}
     (backup / "backup.json").write_text(json.dumps(facts))
     save_file({"conv_in.bias": torch.zeros(16)}, backup / "denoiser.safetensors")
     source = resolve_model(str(backup), SD15)

@@ -138,7 +138,7 @@ def test_full_backup(tiny_models: TinyModels, tmp_path: Path) -> None:
     with torch.no_grad():
         unet.conv_in.bias += 1
     save_file(unet.state_dict(), backup / "denoiser.safetensors")
-    facts = {"kind": "full", "base": str(base), "family": "sd15"}
+    facts = {"method": {"kind": "full"}, "base": str(base), "family": "sd15"}
     (backup / "backup.json").write_text(json.dumps(facts))
     assert_equal(component(backup, "unet"), unet)
     assert_equal(component(backup, "vae"), component(base, "vae"))
@@ -155,8 +155,9 @@ def test_lora_backup_is_merged(tiny_models: TinyModels, tmp_path: Path) -> None:
     # Linear layers, a 1x1 and a 3x3 convolution.
     targets = ["to_q", "proj_in", "conv1"]
     unet.add_adapter(LoraConfig(r=3, lora_alpha=6, target_modules=targets, init_lora_weights=False))
-    save_file(get_peft_model_state_dict(unet), backup / "adapter.safetensors")
-    facts = {"kind": "lora", "base": str(base), "family": "sd15", "rank": 3, "alpha": 6}
+    save_file(get_peft_model_state_dict(unet), backup / "denoiser.safetensors")
+    method = {"kind": "lora", "rank": 3, "alpha": 6}
+    facts = {"method": method, "base": str(base), "family": "sd15"}
     (backup / "backup.json").write_text(json.dumps(facts))
     merged = component(backup, "unet")
     inputs = torch.randn(1, 4, 8, 8), torch.tensor([10]), torch.randn(1, 77, 32)
@@ -171,7 +172,7 @@ def test_lora_backup_is_merged(tiny_models: TinyModels, tmp_path: Path) -> None:
 def test_pipeline_around_a_denoiser_in_training(tiny_models: TinyModels) -> None:
     unet = component(tiny_models["sdxl"], "unet", "sdxl").train()
     source = source_of(tiny_models["sdxl"], "sdxl")
-    pipeline = load_pipeline(source, FAMILIES["sdxl"], torch.bfloat16, denoiser=unet)
+    pipeline = load_pipeline(source, FAMILIES["sdxl"], torch.bfloat16, given={"unet": unet})
     assert pipeline.unet is unet
     assert (unet.dtype, pipeline.vae.dtype) == (FP32, torch.bfloat16)
     assert unet.training

@@ -118,11 +118,11 @@ def test_backup_leads_to_its_base(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "base")
     backup = tmp_path / "backup"
     backup.mkdir()
-    facts = {"kind": "lora", "base": str(folder), "family": "sd15", "rank": 4, "alpha": 4.0}
-    (backup / "backup.json").write_text(json.dumps(facts))
-    with pytest.raises(ValueError, match="incomplete.*adapter.safetensors"):
+    facts = {"base": str(folder), "family": "sd15", "files": {"denoiser.safetensors": {}}}
+    (backup / "backup.json").write_text(json.dumps(facts | {"method": {"kind": "lora"}}))
+    with pytest.raises(ValueError, match=r"cannot be used: denoiser.safetensors is missing"):
         resolve_model(str(backup), SD15)
-    (backup / "adapter.safetensors").touch()
+    (backup / "denoiser.safetensors").touch()
     source = resolve_model(str(backup), SD15)
     assert (source.kind, source.path, source.folder) == ("backup", backup, folder)
     with pytest.raises(ValueError, match="family 'sd15'; `model.family` is 'sdxl'"):

@@ -13,7 +13,7 @@ from tasks.train.backup import (
     newest_backup,
 )
 from tasks.train.mirror import fetch_newest_backup, mirror
-from tasks.train.optimizers import flatten_state, unflatten_state
+from tasks.train.optimizer_state import flatten_state, unflatten_state
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def trained(bench):
 def test_a_damaged_or_half_written_backup_is_passed_over(trained):
     folder = trained.backups
     assert newest_backup(folder).name == "00000003"
-    newest = folder / "00000003" / "adapter.safetensors"
+    newest = folder / "00000003" / "denoiser.safetensors"
     data = bytearray(newest.read_bytes())
     data[-1] ^= 1
     newest.write_bytes(data)
@@ -35,7 +35,7 @@ def test_a_damaged_or_half_written_backup_is_passed_over(trained):
     (folder / ".writing-00000010-1").mkdir()
     told = []
     assert newest_backup(folder, told.append).name == "00000001"
-    assert "adapter.safetensors is not as it was written" in " ".join(told)
+    assert "denoiser.safetensors is not as it was written" in " ".join(told)
     assert len(told) == 3
 
 

@@ -10,8 +10,11 @@ import torch
 
 from storage.reading import ItemReader
 from storage.store import Store
+from tasks.config.objectives import Noise
 from tasks.epochs.entries import OrderSettings
-from tasks.train.batches import Draws, Source, read_ahead, step_batches
+from tasks.train.assemble import Draws, Source
+from tasks.train.batches import read_ahead, step_batches
+from tasks.train.objectives import OBJECTIVES
 from tasks.train.rows import _sizes, load_rows
 from tests.tasks.train.synthetic import make_dataset
 
@@ -23,7 +26,8 @@ def make_source(store: Store, version, *, step_size=2, caption_dropout=0.0, **ch
     order = OrderSettings(
         content_digest=rows.content_digest, seed=1, batch_size=2, step_size=step_size
     )
-    draws = Draws(seed=1, num_timesteps=1000, caption_dropout=caption_dropout)
+    objective = OBJECTIVES["ddpm"]({"prediction_type": "epsilon"}, Noise())
+    draws = Draws(seed=1, objective=objective, caption_dropout=caption_dropout)
     return Source(rows=rows, reader=ItemReader(store), order=order, draws=draws, **changes)
 
 

@@ -63,8 +63,8 @@ def test_a_killed_caller_a_killed_rank_and_going_on_to_the_same_model(bench):
     assert bench.train(again) == "stopped"
     never_stopped = bench.spec("alone", **alone)
     assert bench.train(replace(never_stopped, stop_after_steps=last)) == "stopped"
-    left = load_file(newest_backup(spec.backups) / "adapter.safetensors")
-    right = load_file(newest_backup(never_stopped.backups) / "adapter.safetensors")
+    left = load_file(newest_backup(spec.backups) / "denoiser.safetensors")
+    right = load_file(newest_backup(never_stopped.backups) / "denoiser.safetensors")
     # Adam turns rounding noise into steps of full size where a gradient is near zero.
     worst = max((left[name] - right[name]).abs().max().item() for name in right)
     assert worst < 1e-3

@@ -5,7 +5,7 @@ import torch
 
 from tasks.families import get_family
 from tasks.families.loading import resolve_model
-from tasks.train.batches import Batch, StepBatches
+from tasks.train.batch import Batch, StepBatches
 from tasks.train.noise import normal
 from tasks.train.precision import choose_precision
 from tasks.train.setup import build_training
@@ -33,16 +33,20 @@ def make_batch(family_name, rows=(0, 1)) -> Batch:
         hidden = torch.randn(count, 77, width, generator=generator)
         return {"hidden": hidden, "pooled": torch.randn(count, width, generator=generator)}
 
+    noise = normal((4, 8, 8), 0, 0, range(count))
     return Batch(
         rows=rows,
         epoch=0,
         position=0,
         latents=torch.randn(count, 4, 8, 8, generator=generator),
-        noise=normal((4, 8, 8), 0, 0, range(count)),
+        noise=noise,
+        input_noise=noise,
         timesteps=torch.tensor([10, 700])[:count],
+        prompts=("a red boat", "")[:count],
         texts={name: fields(width) for name, width in WIDTHS[family_name].items()},
         sizes=torch.tensor([[64.0, 64, 0, 0, 64, 64]] * count),
         weights=torch.ones(count),
+        is_prior=(False,) * count,
     )
 
 
@@ -81,35 +85,22 @@ def test_full_weights_stay_float32(tiny_models):
     assert all(parameter.requires_grad for parameter in training.denoiser.parameters())
 
 
-def test_accumulation_is_one_big_batch(tiny_models):
+def test_accumulation_and_pieces_are_one_big_batch(tiny_models):
     norms = []
-    for parts in (((0, 1),), ((0,), (1,))):
+    whole = make_batch("sd15")
+    for batches, split in (([whole], 1), (whole.split(2), 1), ([whole], 2)):
         training = make_training("sd15", tiny_models["sd15"], method={"kind": "full"})
-        whole = make_batch("sd15")
-        batches = [pick(whole, rows) for rows in parts]
+        training.split = split
         result = optimizer_step(training, as_step(*batches), lambda: False)
         norms.append((result.loss, result.grad_norm))
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
-
-
-def pick(batch: Batch, rows) -> Batch:
-    places = list(rows)
-    return dataclasses.replace(
-        batch,
-        rows=tuple(rows),
-        latents=batch.latents[places],
-        noise=batch.noise[places],
-        timesteps=batch.timesteps[places],
-        texts={e: {f: v[places] for f, v in fs.items()} for e, fs in batch.texts.items()},
-        sizes=batch.sizes[places],
-        weights=batch.weights[places],
-    )
+    assert norms[0] == pytest.approx(norms[2], rel=1e-4)
 
 
 def test_equal_seeds_start_with_equal_adapters(tiny_models):
     def first(seed):
-        training = make_training("sd15", tiny_models["sd15"], seed=seed)
-        return training.method.state(training.denoiser)
+        (part,) = make_training("sd15", tiny_models["sd15"], seed=seed).parts
+        return part.state()
 
     left, right, other = first(1), first(1), first(2)
     assert all(torch.equal(left[name], right[name]) for name in left)

@@ -43,7 +43,7 @@ def test_stopping_and_going_on_equals_never_stopping(bench, settings):
 
     assert_equal_backups(newest_backup(whole.backups), newest_backup(parts.backups))
     assert loss_history(whole.workspace) == loss_history(parts.workspace)
-    rates = [[e["learning_rate"] for e in events(spec, "step")] for spec in (whole, parts)]
+    rates = [[e["learning_rates"] for e in events(spec, "step")] for spec in (whole, parts)]
     assert rates[0] == rates[1]
 
 
@@ -95,7 +95,7 @@ def test_events_status_and_tensorboard_tell_one_story(bench):
     board = EventAccumulator(str(spec.workspace / "tensorboard")).Reload()
     scalars = board.Scalars("train/loss")
     assert [scalar.step for scalar in scalars] == [1, 2, 3, 4]
-    assert {"train/loss_smoothed", "train/learning_rate", "speed/data_wait_share"} <= set(
+    assert {"train/loss_smoothed", "learning_rate/denoiser", "speed/data_wait_share"} <= set(
         board.Tags()["scalars"]
     )
     metadata = events(spec, "done")[-1]["outputs"]

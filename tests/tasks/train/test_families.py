@@ -1,0 +1,88 @@
+"""Every family on its whole way: photos, latents and texts, training, backup, resume, samples and
+a LoRA that the stock pipeline loads."""
+
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+from PIL import Image
+
+from tasks.config.models import Config
+from tasks.families import FAMILIES, get_family
+from tasks.families.loading import load_pipeline, resolve_model
+from tasks.train.backup import newest_backup
+from tasks.train.child import train_rank
+from tasks.train.events import loss_history
+from tasks.train.spec import TrainSpec, write_spec
+from tests.projects import Prepared, make_project
+from tests.tasks.train.comparing import assert_equal_backups
+
+EDGE_PX = 64
+TRAIN = """
+max_steps = 4
+learning_rate = 1e-2
+device = "cpu"
+caption_dropout = 0.3
+backup = { every = 100 }
+ema = { kind = "cpu", update_every = 1 }
+sample = { prompts = ["a boat"], steps = 1, guidance = 2.0, width = 64, height = 64 }
+"""
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_goes_from_photos_to_samples_and_a_lora(name, tiny_models, tmp_path):
+    project = make_project(tmp_path / "project", tiny_models[name], family=name, num_photos=2)
+    text = project.run_toml.read_text().replace("epochs = 1", TRAIN)
+    text = text.replace('output = "out.safetensors"', 'output = "lora.safetensors"\n' + OUTPUT)
+    project.run_toml.write_text(text)
+    config = project.config()
+    prepared = project.prepare()
+    assert prepared.computed()["latents"] > 2
+
+    whole, parts = (spec_of(config, prepared, tmp_path / run) for run in ("whole", "parts"))
+    assert train(whole) == "done"
+    assert train(replace(parts, stop_after_steps=2)) == "stopped"
+    assert train(replace(parts, resume_from=newest_backup(parts.backups))) == "done"
+    assert_equal_backups(newest_backup(whole.backups), newest_backup(parts.backups))
+    assert loss_history(whole.workspace) == loss_history(parts.workspace)
+
+    (sample,) = whole.workspace.glob("samples/*/*.png")
+    assert Image.open(sample).size == (EDGE_PX, EDGE_PX)
+    assert_the_lora_acts(name, tiny_models[name], whole.workspace / "output" / "lora.safetensors")
+
+
+OUTPUT = 'output_format = "diffusers_lora"\noutput_dtype = "float32"'
+
+
+def assert_the_lora_acts(name: str, model: Path, lora: Path) -> None:
+    family = get_family(name)
+    pipeline = load_pipeline(resolve_model(str(model), family), family, torch.float32)
+
+    def image():
+        generator = torch.Generator().manual_seed(0)
+        return pipeline(
+            "a boat", num_inference_steps=1, width=EDGE_PX, height=EDGE_PX, generator=generator,
+            output_type="latent",
+        ).images  # fmt: skip
+
+    before = image()
+    pipeline.load_lora_weights(lora)
+    assert not torch.equal(before, image())
+
+
+def spec_of(config: Config, prepared: Prepared, workspace: Path) -> TrainSpec:
+    return TrainSpec(
+        config=config,
+        store=config.store.url,
+        dataset=prepared.version.name,
+        version=prepared.version.number,
+        run_id=workspace.name,
+        workspace=workspace,
+    )
+
+
+def train(spec: TrainSpec) -> str:
+    write_spec(spec)
+    return train_rank(spec, Event())
