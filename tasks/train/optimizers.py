@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch.optim import Optimizer
 
+WORD = "embedding"
+"""What the names of groups begin with that are words of textual inversion."""
 Groups = list[dict[str, Any]]
 """Of a torch optimizer: each has `name`, `params` and `lr`."""
 Builder = Callable[[Groups, Any], "Optimizer"]
@@ -95,27 +97,26 @@ def eight_bit(path: str) -> Builder:
     return build
 
 
-def muon(path: str, **names: str) -> Builder:
+def muon(path: str) -> Builder:
     """A builder for Muon and its like: matrices train by it, all else by AdamW.
 
-    Args:
-        path: the class.
-        names: what it calls our `adamw_` settings.
+    The vectors of new words make no matrix that acts on anything, so they are of the rest.
     """
 
     def build(groups: Groups, settings: Any) -> "Optimizer":
         options = _options(settings)
         rate = options.pop("adamw_rate")
-        halves = []
+        halves: Groups = []
         for group in groups:
-            matrices = [p for p in group["params"] if p.ndim >= 2]
-            others = [p for p in group["params"] if p.ndim < 2]
-            decay = {"weight_decay": options["weight_decay"]}
-            halves.append({**group, "params": matrices, "use_muon": True})
-            half = {**group, "params": others, "use_muon": False, "lr": group["lr"] * rate}
-            halves.append({**half, **decay, "share": rate})
-        kept = [half for half in halves if half["params"]]
-        optimizer: Optimizer = _find(path)(kept, **options)
+            by_muon: dict[bool, list[Any]] = {True: [], False: []}
+            for parameter in group["params"]:
+                is_matrix = parameter.ndim >= 2 and not group["name"].startswith(WORD)
+                by_muon[is_matrix].append(parameter)
+            by_adamw = {"lr": group["lr"] * rate, "share": rate}
+            by_adamw |= {"weight_decay": options["weight_decay"]}
+            halves.append({**group, "params": by_muon[True], "use_muon": True})
+            halves.append({**group, "params": by_muon[False], "use_muon": False, **by_adamw})
+        optimizer: Optimizer = _find(path)([half for half in halves if half["params"]], **options)
         return optimizer
 
     return build
@@ -147,7 +148,7 @@ OPTIMIZERS: dict[str, Builder] = {
     "prodigy": library(_PACKAGE + "Prodigy"),
     "prodigy_plus": library("prodigyplus.ProdigyPlusScheduleFree"),
     "dadapt_adam": library(_PACKAGE + "DAdaptAdam"),
-    "dadapt_adagrad": library(_PACKAGE + "DAdaptAdaGrad", weight_decouple=True),
+    "dadapt_adagrad": library(_PACKAGE + "DAdaptAdaGrad"),
     "dadapt_adan": library(_PACKAGE + "DAdaptAdan"),
     "dadapt_lion": library(_PACKAGE + "DAdaptLion", weight_decouple=True),
     "dadapt_sgd": library(_PACKAGE + "DAdaptSGD"),

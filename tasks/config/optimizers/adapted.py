@@ -104,7 +104,7 @@ class DAdaptAdaGrad(Section):
     growth_rate: Growth = None
     eps: float = Field(default=0.0, ge=0)
     """Keeps divisions by small numbers tame."""
-    weight_decay: Decay = 0.0
+    weight_decay: Penalty = 0.0
 
 
 class DAdaptAdan(Section):
