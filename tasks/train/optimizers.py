@@ -92,7 +92,7 @@ def eight_bit(path: str) -> Builder:
                 f'train.optimizer.kind = "{kind}" needs the package bitsandbytes. Install '
                 f'tilewright[gpu], or use "{other}".'
             )
-        return library(path)(groups, settings)
+        return library(path, lr=groups[0]["lr"])(groups, settings)
 
     return build
 
@@ -123,6 +123,16 @@ def muon(path: str) -> Builder:
 
 
 _PACKAGE = "pytorch_optimizer."
+EIGHT_BIT = {
+    "adamw_8bit": "bitsandbytes.optim.AdamW8bit",
+    "adam_8bit": "bitsandbytes.optim.Adam8bit",
+    "ademamix_8bit": "bitsandbytes.optim.AdEMAMix8bit",
+    "lion_8bit": "bitsandbytes.optim.Lion8bit",
+    "sgd_8bit": "bitsandbytes.optim.SGD8bit",
+    "adagrad_8bit": "bitsandbytes.optim.Adagrad8bit",
+    "rmsprop_8bit": "bitsandbytes.optim.RMSprop8bit",
+    "lars_8bit": "bitsandbytes.optim.LARS8bit",
+}
 OPTIMIZERS: dict[str, Builder] = {
     "adamw": fused("torch.optim.AdamW"),
     "adam": fused("torch.optim.Adam"),
@@ -154,15 +164,7 @@ OPTIMIZERS: dict[str, Builder] = {
     "dadapt_sgd": library(_PACKAGE + "DAdaptSGD"),
     "schedule_free_adamw": library(_PACKAGE + "ScheduleFreeAdamW"),
     "schedule_free_sgd": library(_PACKAGE + "ScheduleFreeSGD"),
-    "adamw_8bit": eight_bit("bitsandbytes.optim.AdamW8bit"),
-    "adam_8bit": eight_bit("bitsandbytes.optim.Adam8bit"),
-    "ademamix_8bit": eight_bit("bitsandbytes.optim.AdEMAMix8bit"),
-    "lion_8bit": eight_bit("bitsandbytes.optim.Lion8bit"),
-    "sgd_8bit": eight_bit("bitsandbytes.optim.SGD8bit"),
-    "adagrad_8bit": eight_bit("bitsandbytes.optim.Adagrad8bit"),
-    "rmsprop_8bit": eight_bit("bitsandbytes.optim.RMSprop8bit"),
-    "lamb_8bit": eight_bit("bitsandbytes.optim.LAMB8bit"),
-    "lars_8bit": eight_bit("bitsandbytes.optim.LARS8bit"),
+    **{kind: eight_bit(path) for kind, path in EIGHT_BIT.items()},
 }
 
 

@@ -26,7 +26,6 @@ from tasks.config.optimizers.eight_bit import (
     Adam8bit,
     AdamW8bit,
     AdEMAMix8bit,
-    Lamb8bit,
     Lars8bit,
     Lion8bit,
     RMSprop8bit,
@@ -88,7 +87,6 @@ Optimizer = Annotated[
     | SGD8bit
     | AdaGrad8bit
     | RMSprop8bit
-    | Lamb8bit
     | Lars8bit,
     Field(discriminator="kind"),
 ]

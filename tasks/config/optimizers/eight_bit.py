@@ -1,4 +1,7 @@
-"""Optimizers of bitsandbytes, whose averages take 8 bits per weight; they need an NVIDIA GPU."""
+"""Optimizers of bitsandbytes, whose averages take 8 bits per weight; they need an NVIDIA GPU.
+
+Its LAMB8bit is not here: it has no rate for each layer, and so is its AdamW8bit.
+"""
 
 from typing import Annotated, Literal
 
@@ -84,16 +87,6 @@ class RMSprop8bit(EightBit):
     """How slowly the average of the squared gradient changes."""
     eps: Eps = 1e-8
     weight_decay: Penalty = 0.0
-
-
-class Lamb8bit(EightBit):
-    """LAMB in 8 bits."""
-
-    kind: Literal["lamb_8bit"] = "lamb_8bit"
-    betas: Betas = (0.9, 0.999)
-    eps: Eps = 1e-8
-    weight_decay: Decay = 0.0
-    max_unorm: MaxUpdate = 1.0
 
 
 class Lars8bit(EightBit):

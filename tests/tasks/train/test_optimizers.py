@@ -12,9 +12,11 @@ from tasks.config.optimizers import Optimizer, Schedule
 from tasks.train.noise import draw_seed
 from tasks.train.optimizer_state import load_state, save_state
 from tasks.train.optimizers import (
+    EIGHT_BIT,
     OPTIMIZERS,
     build_optimizer,
     learning_rate_scale,
+    library,
     loss_scale,
     weights_for_use,
 )
@@ -22,7 +24,6 @@ from tasks.train.rounding import round_stochastically, step_one_by_one, update_w
 from tasks.train.schedules import rate_factor, set_group_rates
 
 SETTINGS = TypeAdapter(Optimizer)
-EIGHT_BIT = sorted(kind for kind in OPTIMIZERS if kind.endswith("_8bit"))
 KINDS = [kind for kind in OPTIMIZERS if kind not in EIGHT_BIT]
 FINDS_RATE = ("prodigy", "prodigy_plus", "dadapt")
 SCALER = torch.amp.GradScaler("cpu", enabled=False)
@@ -43,7 +44,7 @@ def rate(kind):
 class Toy:
     """Two parts with matrices, a convolution, vectors and single numbers, and a loss of them."""
 
-    def __init__(self, chosen, dtype=torch.float32, learning_rate=None):
+    def __init__(self, chosen, dtype=torch.float32, learning_rate=None, build=build_optimizer):
         generator = torch.Generator().manual_seed(3)
         shapes = {"denoiser": [(36, 5), (5,), (4, 3, 2, 2)], "text_encoder_1": [(7, 3), (3,)]}
         self.parts = {
@@ -56,7 +57,7 @@ class Toy:
         self.targets = [torch.randn(p.shape, generator=generator) for p in self.parameters]
         lr = rate(chosen.kind) if learning_rate is None else learning_rate
         groups = [{"name": n, "params": list(ps), "lr": lr} for n, ps in self.parts.items()]
-        self.optimizer = build_optimizer(groups, chosen)
+        self.optimizer = build(groups, chosen)
 
     @property
     def parameters(self):
@@ -182,8 +183,8 @@ FALLING = ("weight_lr_power", "safeguard_warmup")
 """They only matter where the rate changes."""
 
 
-def effects():
-    for kind in KINDS:
+def effects(kinds):
+    for kind in kinds:
         for name, field in CLASSES[kind].model_fields.items():
             if name == "kind":
                 continue
@@ -205,12 +206,15 @@ def effects():
                 yield kind, name, default * 0.5 or 0.5
 
 
-@pytest.mark.parametrize(("kind", "name", "value"), list(effects()))
+@pytest.mark.parametrize(("kind", "name", "value"), list(effects(KINDS)))
 def test_every_setting_has_an_effect(kind, name, value):
-    base = BASE.get((kind, name), {})
+    assert_effect(kind, name, value, BASE.get((kind, name), {}))
+
+
+def assert_effect(kind, name, value, base, build=build_optimizer):
     found = []
-    for chosen in (settings(kind, **base), settings(kind, **base, **{name: value})):
-        toy = Toy(chosen)
+    for chosen in (settings(kind, **base), settings(kind, **(base | {name: value}))):
+        toy = Toy(chosen, build=build)
         for step in range(12):
             factor = (step + 1) / 12 if name in FALLING else 1.0
             set_group_rates(toy.optimizer, dict.fromkeys(toy.parts, rate(kind) * factor))
@@ -220,9 +224,7 @@ def test_every_setting_has_an_effect(kind, name, value):
     assert not torch.equal(*found)
 
 
-def test_changed_values_were_allowed_and_8_bit_settings_are_those_of_bitsandbytes():
-    for kind in EIGHT_BIT:
-        assert settings(kind).kind == kind
+def test_settings_that_need_another_are_refused():
     with pytest.raises(ValueError, match="nesterov needs a momentum"):
         settings("sgd", nesterov=True)
     with pytest.raises(ValueError, match="dampening needs a momentum"):
@@ -235,6 +237,39 @@ def test_8_bit_optimizers_say_what_they_need(kind):
     assert other in OPTIMIZERS
     with pytest.raises(ValueError, match=f'"{kind}" needs an NVIDIA GPU.*Use "{other}"'):
         Toy(settings(kind))
+
+
+def build_8_bit(groups, chosen):
+    """Without asking for a GPU: bitsandbytes itself has the same arithmetic on a CPU."""
+    pytest.importorskip("bitsandbytes")
+    return library(EIGHT_BIT[chosen.kind], lr=1e-2)(groups, chosen)
+
+
+SMALL = {"min_8bit_size": 16}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", EIGHT_BIT)
+def test_an_8_bit_optimizer_resumes_bit_equal(kind, dtype, tmp_path):
+    whole, half, resumed = (
+        Toy(settings(kind, **SMALL), dtype, build=build_8_bit) for _ in range(3)
+    )
+    start = whole.weights
+    whole.train(range(6))
+    save(half.train(range(3)), tmp_path)
+    load(resumed, tmp_path)
+    assert torch.equal(resumed.train(range(3, 6)).weights, whole.weights)
+    assert not torch.equal(whole.weights, start)
+    dtypes = {tensor.dtype for tensor in save_state(resumed.optimizer)[1].values()}
+    assert torch.uint8 in dtypes
+    assert torch.bfloat16 not in dtypes
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), list(effects(EIGHT_BIT)))
+def test_every_setting_of_an_8_bit_optimizer_has_an_effect(kind, name, value):
+    if name == "min_8bit_size":
+        value = 10_000
+    assert_effect(kind, name, value, SMALL, build_8_bit)
 
 
 def twin(parameters, make):
