@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 _SEPARATOR = "|"
 _TENSOR, _TUPLE, _ITEMS, _DTYPE = "$tensor", "$tuple", "$items", "$dtype"
+MAX_SHARED = 4096
+"""Numbers in a tensor that may belong to several weights."""
 _CHOSEN_HERE = ("fused", "foreach")
 """Group entries that say how an optimizer computes; the machine that goes on decides them."""
 
 
 def save_state(optimizer: "Optimizer") -> "tuple[dict[str, Any], dict[str, Tensor]]":
-    """All that an optimizer knows, as JSON values and named tensors (on their device).
+    """All that an optimizer knows, as JSON values and named tensors on the CPU.
 
+    Those that were there are not copied, so save them before the next step.
     TypeError when it holds something that is neither.
     """
     import torch
@@ -70,8 +73,9 @@ def _flatten(value: Any, place: str, tensors: "dict[str, Tensor]") -> Any:
         return [_flatten(item, f"{place}{_SEPARATOR}{name}", tensors) for name, item in items]
 
     if isinstance(value, torch.Tensor):
-        # Some share one table among all their weights; the file format holds no references.
-        tensors[place] = value.detach().clone(memory_format=torch.contiguous_format)
+        tensor = value.detach().cpu().contiguous()
+        # Some share one small table among all weights; the file format holds no references.
+        tensors[place] = tensor.clone() if tensor.numel() <= MAX_SHARED else tensor
         return {_TENSOR: place}
     if isinstance(value, torch.dtype):
         return {_DTYPE: str(value).removeprefix("torch.")}

@@ -1,6 +1,6 @@
 """Optimizers of bitsandbytes, whose averages take 8 bits per weight; they need an NVIDIA GPU.
 
-Its LAMB8bit is not here: it has no rate for each layer, and so is its AdamW8bit.
+Its LAMB8bit is not here: it has no rate for each layer, so it is AdamW.
 """
 
 from typing import Annotated, Literal
