@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from tasks.config.methods import LoraMethod
 from tasks.config.models import Config
 from tasks.config.problems import Problem
 
@@ -20,9 +21,11 @@ def method_problems(config: Config, family: "Family", problem: Report) -> Iterat
     yield from _embeddings(config, problem)
     yield from _ends(config, problem)
     yield from _priors(config, problem)
-    adapts = config.train.method.kind in ADAPTERS
-    if config.train.base_weights != "train_dtype" and not adapts:
-        message = "is for frozen weights, and only adapters leave the denoiser's weights frozen"
+    method = config.train.method
+    if config.train.base_weights != "train_dtype" and (
+        not isinstance(method, LoraMethod) or method.dora
+    ):
+        message = 'works with train.method.kind = "lora" without dora alone; use "train_dtype"'
         yield problem(("train", "base_weights"), message, "train.method.kind")
 
 

@@ -57,7 +57,7 @@ class Adapter(Section):
     """Only layers of the denoiser that one of these names: a layer preset of the family, or a
     regular expression that is searched in the layer's name. Default: the family's usual layers."""
     initial: str | None = None
-    """A file of an adapter of this kind and rank, in diffusers' or kohya's layout, to go on from."""
+    """An adapter file of this kind and rank, in diffusers' or kohya's layout, to go on from."""
 
 
 class LoraMethod(Adapter):

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.config.methods import Embedding, Parts, StopAfter
 from tasks.config.models import Config
-from tasks.families.base import Family, TextEncoder
+from tasks.families.base import Family
+from tasks.families.live import live_encoders
 from tasks.families.loading import ModelSource, load_component
+from tasks.train.acceleration import compile_blocks, quantize
 from tasks.train.embeddings import Word, add_words, spell_out
 from tasks.train.forward import Forward, LiveEncoder
 from tasks.train.methods import METHODS
@@ -79,6 +81,8 @@ def build_parts(
         name: load(component, _dtype(config, name, precision))
         for name, component in components.items()
     }
+    if config.train.base_weights != "train_dtype":
+        quantize(modules[DENOISER], config.train.base_weights)
     pairs = {name: (tokenizer, modules[name]) for name, tokenizer in tokenizers.items()}
     words = add_words(config.train.embeddings, pairs, _weight_dtype(config))
     trained = _trained_modules(config, modules)
@@ -98,21 +102,14 @@ def build_parts(
         for one in encoders
     }
     denoiser = modules.pop(DENOISER)
+    if config.train.compile:
+        compile_blocks(denoiser, family)
     kind = config.train.method.kind
     return Built(
         forward=Forward(family, precision, denoiser, live, modules),
         parts=[*parts, *(_word_part(config, word) for word in words)],
         adapted=list(trained.values()) if trained and METHODS[kind].is_adapter else [],
     )
-
-
-def live_encoders(config: Config, family: Family) -> list[TextEncoder]:
-    """The text encoders that run in training instead of having their output cached."""
-    return [
-        encoder
-        for encoder in family.text_encoders
-        if config.train.embeddings or getattr(config.parts, encoder.name).train
-    ]
 
 
 def parameter_groups(parts: Sequence[TrainedPart]) -> list[dict[str, Any]]:

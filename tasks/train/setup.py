@@ -1,8 +1,8 @@
 """Puts a training together: dataset, model, method, optimizer, and the backup it goes on from."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from storage.digest import digest_json, hexkey
@@ -14,6 +14,7 @@ from tasks.epochs.order import epoch_steps
 from tasks.epochs.settings import order_settings
 from tasks.families import get_family
 from tasks.families.base import Family
+from tasks.families.live import cached_encoders
 from tasks.families.loading import ModelSource, read_config, resolve_model
 from tasks.families.vae import latent_facts
 from tasks.train.assemble import Draws, Source
@@ -22,7 +23,7 @@ from tasks.train.ema import averaged_weights
 from tasks.train.encoding import build_encoder
 from tasks.train.objectives import OBJECTIVES, Objective
 from tasks.train.optimizers import build_optimizer
-from tasks.train.parts import build_parts, live_encoders, parameter_groups
+from tasks.train.parts import build_parts, parameter_groups
 from tasks.train.precision import choose_precision
 from tasks.train.rows import Rows, find_rows, load_rows
 from tasks.train.spec import TrainSpec
@@ -31,6 +32,9 @@ from tasks.train.step import distribute
 
 if TYPE_CHECKING:
     import torch
+
+NOT_THE_SHAPE = ("initial", "dropout")
+"""Settings of a method that may change from one call to the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +64,8 @@ def prepare_run(spec: TrainSpec, store: Store, device: "torch.device", rank: int
     _check_family(version, family)
     prior = [concept.name for concept in config.concepts if concept.type == "prior_prediction"]
     rows = load_rows(store, version, prior)
-    live = [encoder.name for encoder in live_encoders(config, family)]
-    _check_texts(rows, family, live, spec)
+    cached = tuple(encoder.name for encoder in cached_encoders(config, family))
+    _check_texts(rows, cached, spec)
     model = resolve_model(config.model.base, family, config.model.config_folder)
     training = build_training(config, family, model, device)
     encoder = None if rows.cached else build_encoder(version, config, family, model, device)
@@ -80,7 +84,7 @@ def prepare_run(spec: TrainSpec, store: Store, device: "torch.device", rank: int
         order=order,
         draws=_draws(config, family, model, training.objective),
         encoder=encoder,
-        cached_encoders=tuple(one.name for one in family.text_encoders if one.name not in live),
+        cached_encoders=cached,
         rank=rank,
         world=training.world,
     )
@@ -181,10 +185,9 @@ def _check_family(version: Version, family: Family) -> None:
         )
 
 
-def _check_texts(rows: Rows, family: Family, live: Sequence[str], spec: TrainSpec) -> None:
+def _check_texts(rows: Rows, cached: Sequence[str], spec: TrainSpec) -> None:
     """ValueError when an encoder should be read from the cache and is not there."""
-    needed = [one.name for one in family.text_encoders if one.name not in live]
-    missing = [name for name in needed if name not in rows.unconditional]
+    missing = [name for name in cached if name not in rows.unconditional]
     if missing:
         raise ValueError(
             f"dataset {spec.dataset}@{spec.version} has no embeddings of {', '.join(missing)}: it "
@@ -194,14 +197,17 @@ def _check_texts(rows: Rows, family: Family, live: Sequence[str], spec: TrainSpe
 
 def _check_fit(backup: dict[str, Any], facts: BackupFacts, spec: TrainSpec) -> list[str]:
     """ValueError when going on from this backup could not be exact; notes on what else changed."""
-    must = ["method", "family", "dataset_digest"]
+    must = ["family", "dataset_digest"]
     if backup["step_in_epoch"]:
         # Within an epoch these decide what "step k" is.
         must += ["step_size", "batch_size", "seed"]
-    different = [name for name in must if backup[name] != getattr(facts, name)]
+    then, now = ({name: one[name] for name in must} for one in (backup, asdict(facts)))
+    then |= _shape_of(backup["method"])
+    now |= _shape_of(facts.method)
+    different = [name for name in then | now if then.get(name) != now.get(name)]
     if different:
         what = ", ".join(
-            f"{name} was {backup[name]!r} and is now {getattr(facts, name)!r}" for name in different
+            f"{name} was {then.get(name)!r} and is now {now.get(name)!r}" for name in different
         )
         raise ValueError(
             f"cannot go on from backup {spec.resume_from}: {what}. Use the settings and the "
@@ -210,3 +216,8 @@ def _check_fit(backup: dict[str, Any], facts: BackupFacts, spec: TrainSpec) -> l
     if backup["config_digest"] == facts.config_digest:
         return []
     return [f"the [train] settings differ from those of backup {spec.resume_from}"]
+
+
+def _shape_of(method: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a method decides which weights there are, and what they do."""
+    return {f"method.{name}": method[name] for name in method if name not in NOT_THE_SHAPE}

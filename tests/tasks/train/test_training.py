@@ -18,6 +18,19 @@ def events(spec, name=None):
     return [event for event in found if name in (None, event["event"])]
 
 
+EVERYTHING = {
+    "max_steps": 6,
+    "gradient_accumulation_steps": 2,
+    "ema": {"kind": "cpu", "update_every": 2},
+    "schedule": {"kind": "cosine", "warmup_steps": 2},
+    "caption_dropout": 0.3,
+    "loss": {"huber": 0.5, "weighting": "min_snr_gamma"},
+    "noise": {"offset": 0.1, "perturbation": 0.1},
+    "timesteps": {"distribution": "logit_normal"},
+    "backup": {"every": 100},
+}
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -26,8 +39,11 @@ def events(spec, name=None):
         {"gradient_accumulation_steps": 2, "max_steps": 6},
         {"method": {"kind": "full"}, "batch_size": 3, "max_steps": 4},
         {"train_dtype": "bfloat16", "gradient_checkpointing": True, "caption_dropout": 0.5},
+        EVERYTHING | {"method": {"kind": "full"}},
+        EVERYTHING | {"method": {"kind": "lora", "rank": 2, "dora": True, "dropout": 0.2}},
+        EVERYTHING | {"method": {"kind": "embedding"}, "embeddings": [{"placeholder": "prompt"}]},
     ],
-    ids=["lora", "accumulation", "full", "bfloat16"],
+    ids=["lora", "accumulation", "full", "bfloat16", "full-all", "dora-all", "embedding-all"],
 )
 def test_stopping_and_going_on_equals_never_stopping(bench, settings):
     if settings.get("method"):
@@ -49,7 +65,7 @@ def test_stopping_and_going_on_equals_never_stopping(bench, settings):
 
 def with_output(spec):
     kind = spec.config.train.method.kind
-    name = {"lora": "kohya_lora", "full": "diffusers"}[kind]
+    name = {"lora": "kohya_lora", "full": "diffusers", "embedding": "embedding"}[kind]
     model = spec.config.model.model_copy(update={"output_format": name, "output": f"out-{kind}"})
     return replace(spec, config=spec.config.model_copy(update={"model": model}))
 
@@ -131,14 +147,64 @@ def test_a_loss_that_is_not_finite_names_step_and_rows(bench):
     assert status["error"].count(".jpg") == 1
 
 
+def test_a_step_that_is_not_finite_may_be_left_out(bench):
+    bench.version = make_dataset(bench.store, poison=[3])
+    spec = bench.spec(non_finite="skip", max_steps=8, ema={"kind": "cpu"})
+    assert bench.train(spec) == "done"
+    (first, second) = events(spec, "message")  # one of four steps of each of two epochs
+    assert "was left out: the loss is not finite; rows:" in first["text"]
+    assert "(photos/03.jpg)" in second["text"]
+    losses = [event["loss"] for event in events(spec, "step")]
+    assert len(losses) == 8
+    assert losses.count(None) == 2
+    assert len(loss_history(spec.workspace)) == 6
+
+
+def test_too_many_steps_that_are_not_finite_end_the_run(bench):
+    bench.version = make_dataset(bench.store, poison=range(8))
+    spec = bench.spec(non_finite="skip", max_steps=40)
+    assert bench.train(spec) == "failed"
+    assert len(events(spec, "message")) == 10
+    assert "step 11: the loss is not finite" in read_status(spec.workspace)["error"]
+
+
+def test_a_full_disk_keeps_the_backup_of_before(bench, monkeypatch):
+    from tasks.train import backup
+
+    real, calls = backup._save_optimizer, []
+
+    def full(folder, training):
+        calls.append(folder)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(folder, training)
+
+    monkeypatch.setattr(backup, "_save_optimizer", full)
+    spec = bench.spec(max_steps=3, backup={"every": 1, "keep": 1})
+    assert bench.train(spec) == "done"
+    assert "no backup at step 2: [Errno 28] No space left" in events(spec, "message")[0]["text"]
+    assert [path.name for path in spec.backups.iterdir()] == ["00000003"]
+    assert [event["step"] for event in events(spec, "backup")] == [1, 3]
+
+
+def test_models_in_between_are_saved_at_their_cadence(bench):
+    save = {"every": 1, "skip_first": 1, "keep": 2}
+    spec = bench.spec(max_steps=5, save=save)
+    assert bench.train(spec) == "done"
+    assert [event["step"] for event in events(spec, "save")] == [2, 3, 4]
+    kept = sorted(path.name for path in (spec.workspace / "saves").iterdir())
+    assert kept == ["step-00000003", "step-00000004"]
+    assert all((spec.workspace / "saves" / name).iterdir() for name in kept)
+
+
 def test_a_backup_of_other_settings_is_refused_where_going_on_cannot_be_exact(bench):
     spec = bench.spec()
     bench.train(replace(spec, stop_after_steps=2))
     backup = spec.backups / "00000002"
     cases = {
-        "rank was 2 and is now 4": {"method": {"kind": "lora", "rank": 4, "alpha": 2}},
+        "method.rank was 2 and is now 4": {"method": {"kind": "lora", "rank": 4, "alpha": 2}},
         "batch_size was 2 and is now 1": {"batch_size": 1},
-        "kind was 'lora' and is now 'full'": {"method": {"kind": "full"}},
+        "method.kind was 'lora' and is now 'full'": {"method": {"kind": "full"}},
     }
     for text, change in cases.items():
         assert bench.train(replace(bench.spec(**change), resume_from=backup)) == "failed"
