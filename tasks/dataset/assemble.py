@@ -11,6 +11,8 @@ from storage.records import DATASET, LOCATION, K
 from tasks.arrow import as_array, first_of_each, with_columns
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
+from tasks.families import get_family
+from tasks.families.live import cached_encoders
 from tasks.imaging.samples import kept_samples
 from tasks.stage import Tables
 from tasks.wording.resolve import UNCONDITIONAL, resolve_prompts
@@ -29,7 +31,9 @@ def assemble(config: Config, stage_ids: dict[str, str], manifests: Tables) -> pa
     texts = list(_texts(table["prompts"].to_pylist(), text_items(manifests["text"])))
     table = table.append_column("texts", pa.array(texts, DATASET.field("texts").type))
     arrays = [as_array(table[field.name]).cast(field.type) for field in DATASET]
-    complete = pa.array([bool(text) for text in texts], pa.bool_())
+    # Without a cached text encoder no row has texts, and none is incomplete.
+    are_cached = bool(cached_encoders(config, get_family(config.model.family)))
+    complete = pa.array([bool(text) or not are_cached for text in texts], pa.bool_())
     if config.data.latent_caching:
         complete = pc.and_(complete, pc.is_valid(as_array(table["latent_offset"])))
     rows_table = pa.Table.from_arrays(arrays, schema=DATASET)
@@ -71,8 +75,11 @@ def text_items(text: pa.Table) -> dict[str, list[dict[str, Any]]]:
 
 
 def extra_facts(config: Config, manifests: Tables) -> dict[str, Any]:
-    """What a version's JSON says besides its rows; `unconditional` locates the empty prompt."""
-    empty = text_items(manifests["text"])[UNCONDITIONAL]
+    """What a version's JSON says besides its rows.
+
+    `unconditional` locates the empty prompt of every text encoder that is cached.
+    """
+    empty = text_items(manifests["text"]).get(UNCONDITIONAL, [])
     return {
         "family": config.model.family,
         "model": config.model.base,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,10 +17,14 @@ from tasks.encode.weights import model_source, weights_digest
 from tasks.encode.workers import batched
 from tasks.families import get_family
 from tasks.families.base import TextEncoder
+from tasks.families.live import cached_encoders
 from tasks.families.loading import load_component
 from tasks.imaging.samples import kept_samples
 from tasks.stage import Checked, Context, Report, Stage, Tables, Wanted, compare
 from tasks.wording.resolve import UNCONDITIONAL, is_coming, resolve_prompts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERSION = 1
 COLUMNS = pa.schema(
@@ -46,7 +50,7 @@ class EncoderStage:
 
 
 def wanted(context: Context, upstream: Tables) -> Wanted:
-    """One item per distinct prompt and text encoder."""
+    """One item per distinct prompt and text encoder; none of encoders that run in training."""
     owners = prompt_owners(upstream, context.config)
     stages = encoder_stages(context)
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS.names}
@@ -82,11 +86,11 @@ def prompt_owners(upstream: Tables, config: Config) -> dict[str, tuple[str, bool
 
 
 def encoder_stages(context: Context) -> list[EncoderStage]:
-    """The text encoders of the model, each with the id of everything that changes its output."""
+    """The cached text encoders, each with the id of everything that changes its output."""
     family = get_family(context.config.model.family)
     source = model_source(context, family)
     stages = []
-    for encoder in family.text_encoders:
+    for encoder in cached_encoders(context.config, family):
         facts = {
             "stage": "text",
             "version": VERSION,
@@ -129,6 +133,8 @@ def manifest(context: Context, checked: Checked) -> pa.Table:
 
 
 def _encode(context: Context, encoder: TextEncoder, rows: pa.Table, report: Report) -> None:
+    import torch
+
     data = context.config.data
     device = encode_device()
     tokenizer, model = _load(context.config, context, encoder, device)
@@ -138,10 +144,30 @@ def _encode(context: Context, encoder: TextEncoder, rows: pa.Table, report: Repo
     ) as writer:
         for batch in batched(_pairs(rows), batch_size(data.encode_batch_size, device)):
             prompts = [prompt for _, prompt in batch]
-            fields = encoder.encode(model, tokenizer, prompts, encoder.layer_skip)
+            with torch.no_grad():
+                fields = encoder.encode(model, tokenizer, prompts, encoder.layer_skip)
             for number, (key, _) in enumerate(batch):
-                writer.add(key, {name: fields[name][number].cpu() for name in encoder.fields})
+                item = {name: fields[name][number] for name in encoder.fields}
+                kept = real_tokens(item, encoder.mask)
+                writer.add(key, {name: value.contiguous().cpu() for name, value in kept.items()})
                 report(1)
+
+
+def real_tokens(item: "dict[str, Tensor]", mask: str | None) -> "dict[str, Tensor]":
+    """The fields of one prompt without padding tokens, but with at least one token.
+
+    Cut are the mask (T,) and every field (T, ...) of more than one dimension.
+    """
+    if mask is None:
+        return item
+    num_tokens = len(item[mask])
+    num_real = max(1, int(item[mask].sum()))
+    return {
+        name: value[:num_real]
+        if name == mask or (value.ndim > 1 and len(value) == num_tokens)
+        else value
+        for name, value in item.items()
+    }
 
 
 def _load(config: Config, context: Context, encoder: TextEncoder, device: Any) -> tuple[Any, Any]:
@@ -157,7 +183,9 @@ def _pairs(rows: pa.Table) -> Iterator[tuple[bytes, str]]:
 
 
 def _committed(context: Context, wanted: Wanted, columns: list[str] | None = None) -> pa.Table:
-    tables = [context.committed("text", stage_id, columns) for stage_id in wanted.facts]
+    # Without a cached encoder the id of the whole stage stands for no items.
+    stage_ids = wanted.facts or (wanted.stage_id,)
+    tables = [context.committed("text", stage_id, columns) for stage_id in stage_ids]
     return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
 
 

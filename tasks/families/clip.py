@@ -42,8 +42,6 @@ def encode_penultimate_pooled(
 
 
 def _run(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Any:
-    import torch
-
     ids = tokenizer(
         list(prompts),
         padding="max_length",
@@ -52,9 +50,8 @@ def _run(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Any:
         return_tensors="pt",
     )
     mask = ids.attention_mask if getattr(model.config, "use_attention_mask", False) else None
-    with torch.no_grad():
-        return model(
-            ids.input_ids.to(model.device),
-            attention_mask=None if mask is None else mask.to(model.device),
-            output_hidden_states=True,
-        )
+    return model(
+        ids.input_ids.to(model.device),
+        attention_mask=None if mask is None else mask.to(model.device),
+        output_hidden_states=True,
+    )

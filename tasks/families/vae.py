@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks.families.base import Family
-from tasks.families.sources import ModelSource
+from tasks.families.sources import ModelSource, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from tasks.imaging.decode import Pixels
 
+EncodeImage = Callable[[Any, "Tensor"], "Tensor"]
+"""(vae, pixels (B, 3, H, W) in -1..1) to unscaled latents (B, C, h, w): `Family.encode_image`."""
 EncodePixels = Callable[[list["Pixels"]], list["Tensor"]]
 """(H, W, 3) uint8 images of one shape to one unscaled latent (C, h, w) each, on the CPU."""
 
@@ -29,20 +31,26 @@ def load_vae_encoder(
     from tasks.families.loading import load_component
 
     vae = load_component(source, family, "vae", dtype, device)
-    vae = vae.to(memory_format=torch.channels_last)
+    # Weights of 3-D convolutions (VAEs made from those of videos) have no such layout.
+    if all(weight.ndim < 5 for weight in vae.parameters()):
+        vae = vae.to(memory_format=torch.channels_last)
 
     def encode(images: "list[Pixels]") -> "list[Tensor]":
         # (B, H, W, 3) seen as (B, 3, H, W): channels-last memory, which convolutions like best.
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        return list(encode_latents(vae, pixels.to(device)).to(dtype).cpu())
+        latents = encode_latents(vae, pixels.to(device), family.encode_image)
+        return list(latents.to(dtype).cpu())
 
     return encode
 
 
-def encode_latents(vae: Any, pixels: "Tensor") -> "Tensor":
+def encode_latents(
+    vae: Any, pixels: "Tensor", encode_image: "EncodeImage | None" = None
+) -> "Tensor":
     """Mean latents, unscaled float32 (B, C, h, w), of uint8 RGB `pixels` (B, 3, H, W).
 
     Runs in the VAE's own data type, on its own device. Values may be non-finite in float16.
+    `encode_image` is the family's; None: the mean of an AutoencoderKL.
     """
     import torch
 
@@ -53,30 +61,41 @@ def encode_latents(vae: Any, pixels: "Tensor") -> "Tensor":
     weight = next(vae.parameters())  # `vae.device` and `vae.dtype` walk all modules
     with torch.inference_mode():
         image = pixels.to(weight.device).float().div_(127.5).sub_(1.0)
-        distribution = vae.encode(image.to(weight.dtype)).latent_dist
-    mean: Tensor = distribution.mean.float()
+        latents = (encode_image or _mean)(vae, image.to(weight.dtype))
+    return latents.float()
+
+
+def _mean(vae: Any, pixels: "Tensor") -> "Tensor":
+    mean: Tensor = vae.encode(pixels).latent_dist.mean
     return mean
 
 
-def scale_latents(config: Mapping[str, Any], latents: "Tensor") -> "Tensor":
-    """Stored latents to what the denoiser is trained on, by the VAE's config."""
-    mean, std, factor = _normalisation(config, latents)
+def latent_facts(source: ModelSource, family: Family) -> Mapping[str, Any]:
+    """What `scale_latents` goes by: scaling_factor, shift_factor, latents_mean, latents_std."""
+    if family.latent_facts is not None:
+        return family.latent_facts(source)
+    return read_config(source, "vae")
+
+
+def scale_latents(facts: Mapping[str, Any], latents: "Tensor") -> "Tensor":
+    """Stored latents to what the denoiser is trained on, by the model's `latent_facts`."""
+    mean, std, factor = _normalisation(facts, latents)
     scaled: Tensor = (latents - mean) * (factor / std)
     return scaled
 
 
-def unscale_latents(config: Mapping[str, Any], latents: "Tensor") -> "Tensor":
+def unscale_latents(facts: Mapping[str, Any], latents: "Tensor") -> "Tensor":
     """The inverse of `scale_latents`: what the VAE decodes."""
-    mean, std, factor = _normalisation(config, latents)
+    mean, std, factor = _normalisation(facts, latents)
     unscaled: Tensor = latents * (std / factor) + mean
     return unscaled
 
 
-def _normalisation(config: Mapping[str, Any], like: "Tensor") -> tuple[Any, Any, float]:
-    # Some SDXL-type VAEs have statistics per channel, others one shift, most neither.
-    factor = config.get("scaling_factor") or DEFAULT_SCALING_FACTOR
-    if config.get("latents_mean") is None or config.get("latents_std") is None:
-        return config.get("shift_factor") or 0.0, 1.0, factor
-    mean = like.new_tensor(config["latents_mean"]).view(-1, 1, 1)  # (C, 1, 1)
-    std = like.new_tensor(config["latents_std"]).view(-1, 1, 1)
-    return mean, std, factor
+def _normalisation(facts: Mapping[str, Any], like: "Tensor") -> tuple[Any, Any, float]:
+    # Some VAEs have statistics per channel (SDXL types together with a factor), most one factor.
+    factor = facts.get("scaling_factor")
+    if facts.get("latents_mean") is None or facts.get("latents_std") is None:
+        return facts.get("shift_factor") or 0.0, 1.0, factor or DEFAULT_SCALING_FACTOR
+    mean = like.new_tensor(facts["latents_mean"]).view(-1, 1, 1)  # (C, 1, 1)
+    std = like.new_tensor(facts["latents_std"]).view(-1, 1, 1)
+    return mean, std, factor or 1.0

@@ -203,10 +203,23 @@ def _text_refs(
 
 
 def _read_texts(reader: "ItemReader", refs: "Sequence[ItemRef]") -> "dict[str, Tensor]":
-    """Field to (B, ...); rows of a batch often share a prompt, which is read once."""
+    """Field to (B, ...); shorter texts are padded with zeros to the longest of the batch.
+
+    Rows of a batch often share a prompt, which is read once.
+    """
     distinct = {ref: number for number, ref in enumerate(dict.fromkeys(refs))}
-    fields: dict[str, Tensor] = reader.read_stacked(list(distinct))
+    if len({ref.layout for ref in distinct}) == 1:
+        fields: dict[str, Tensor] = reader.read_stacked(list(distinct))
+    else:
+        fields = _padded(reader.read_many(list(distinct)))
     if len(distinct) == len(refs):
         return fields
     places = [distinct[ref] for ref in refs]
     return {name: value[places] for name, value in fields.items()}
+
+
+def _padded(texts: "Sequence[Mapping[str, Tensor]]") -> "dict[str, Tensor]":
+    """Field to (B, T, ...) where the texts have up to T tokens; the mask of padding is 0 too."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    return {name: pad_sequence([text[name] for text in texts], True) for name in texts[0]}

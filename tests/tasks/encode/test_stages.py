@@ -78,8 +78,8 @@ def test_a_non_finite_latent_is_rejected_with_advice(
     real = encode_latents
     calls = iter(range(10**6))
 
-    def sometimes_infinite(vae: object, pixels: torch.Tensor) -> torch.Tensor:
-        found = real(vae, pixels)
+    def sometimes_infinite(vae: object, pixels: torch.Tensor, reader: None) -> torch.Tensor:
+        found = real(vae, pixels, reader)
         return found / 0 if next(calls) == 0 else found
 
     # A float16 VAE that overflows cannot be had on this CPU; its output can.
