@@ -9,6 +9,8 @@ from tasks.config import schema
 from tasks.config.concept_checks import concept_problems
 from tasks.config.family_checks import Report, family_problems
 from tasks.config.models import Config
+from tasks.config.objective_checks import objective_problems
+from tasks.config.optimizer_checks import optimizer_problems
 from tasks.config.problems import Problem, as_toml
 from tasks.config.schema import Place
 
@@ -37,9 +39,10 @@ def check(
 
     yield from _data(config, problem)
     yield from _output(config, problem)
-    yield from _parts(config, problem)
     yield from concept_problems(config, problem)
     yield from family_problems(config, problem)
+    yield from optimizer_problems(config, problem)
+    yield from objective_problems(config, problem)
 
 
 def _data(config: Config, problem: Report) -> Iterator[Problem]:
@@ -63,9 +66,3 @@ def _output(config: Config, problem: Report) -> Iterator[Problem]:
         yield problem(("model", "output"), message, "model.output_format")
     elif chosen != "diffusers" and Path(config.model.output).suffix != ".safetensors":
         yield problem(("model", "output"), "must end with .safetensors", "model.output_format")
-
-
-def _parts(config: Config, problem: Report) -> Iterator[Problem]:
-    if not config.parts.denoiser.train:
-        message = "must be true: this version trains the denoiser only, so nothing would be trained"
-        yield problem(("parts", "denoiser", "train"), message)

@@ -13,8 +13,6 @@ from tasks.config.schema import Place
 
 MAX_SHOWN = 7
 MAX_VALUE = 60
-LATER = ("prior_prediction",)
-"""Values that people know from elsewhere and that this version does not have yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,9 @@ def _unknown(place: Place, data: Mapping[str, Any]) -> str:
     """Names the key that was probably meant: at the same level, else anywhere."""
     level, word = place[:-1], str(place[-1])
     keys = schema.keys_at(level, data)
-    elsewhere = [key for key in schema.all_keys() if key.rpartition(".")[2] == word]
+    here = schema.dotted(place)
+    known = dict.fromkeys(schema.all_keys())
+    elsewhere = [key for key in known if key.rpartition(".")[2] == word and key != here]
     if near := nearest(word, keys, 0.8 if elsewhere else 0.6):
         return f"unknown setting; did you mean {schema.dotted((*level, near))}?"
     if elsewhere:
@@ -148,6 +148,4 @@ def _choice(place: Place, data: Mapping[str, Any], got: Any) -> str:
     near = nearest(str(got), [str(choice) for choice in choices])
     allowed = ", ".join(as_toml(choice) for choice in choices)
     what = "its kind must be" if tables else "must be"
-    if got in LATER:
-        return f"comes with a later version; for now {what} one of {allowed}"
     return f"{what} one of {allowed}" + (f"; did you mean {as_toml(near)}?" if near else "")

@@ -53,7 +53,6 @@ def problems(file: Path, *options: str) -> dict[str, str]:
             "cannot be set together with repeats = 2",
         ),
         (["concepts.0.type=validation"], "concepts", "only validation concepts"),
-        (["concepts.0.type=prior_prediction"], "concepts.0.type", "comes with a later version"),
         (SAVE, f"{CROPS}save_directory", "must name a folder"),
         ([*SAVE, f"{CROPS}save_directory=s3://b/c"], f"{CROPS}save_directory", "a local folder"),
     ],

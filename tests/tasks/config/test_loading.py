@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tasks.config.loading import load_config
+from tasks.config.methods import FullMethod
 from tasks.config.problems import ConfigError
 
 Write = Callable[..., Path]
@@ -65,7 +66,7 @@ def test_another_method_replaces_the_table_of_the_preset(write: Write) -> None:
     full = "[model]\nbase = 'model'\noutput_format = 'diffusers'\noutput = 'out'\n"
     text = f"extends = 'sd15-lora'\n{full}[[concepts]]\npath = 'photos'\n"
     file = write("[train]\nmethod = { kind = 'full' }\n", text=text)
-    assert load_config(file, env={}).train.method.model_dump() == {"kind": "full"}
+    assert load_config(file, env={}).train.method == FullMethod()
 
 
 @pytest.mark.parametrize("key", ["train.method.kind=full", "train.method={kind='full'}"])

@@ -27,7 +27,7 @@ def test_a_problem_says_key_value_origin_and_remedy(write: Write) -> None:
     [
         ("data.resolutoin=512", "data.resolutoin", "did you mean data.resolution?"),
         ("train.scales=[2]", "train.scales", f"there is {CROPS}.scales"),
-        ("train.zzz=1", "train.zzz", "allowed here: method, optimizer"),
+        ("train.zzz=1", "train.zzz", "allowed here: method, embeddings"),
         ("train.method.rnk=4", "train.method.rnk", "did you mean train.method.rank?"),
         ("train.method.kind=lorra", "train.method", 'did you mean "lora"?'),
         ("train.train_dtype=bf16", "train.train_dtype", '"float32", "bfloat16", "float16"'),
@@ -47,7 +47,6 @@ def test_a_problem_says_key_value_origin_and_remedy(write: Write) -> None:
         ("model.output_format=single_file", "model.output_format", "comes with a later version"),
         ("model.output_format=embedding", "model.output_format", "comes with a later version"),
         ("model.output=lora.bin", "model.output", "must end with .safetensors"),
-        ("parts.text_encoder_1.train=true", "parts.text_encoder_1.train", "the denoiser only"),
         ("parts.text_encoder_2.train=true", "parts.text_encoder_2", "sd15 has no such part"),
         ("parts.denoiser.train=false", "parts.denoiser.train", "nothing would be trained"),
         ("concepts.0.enabled=false", "concepts", "no enabled concept"),
