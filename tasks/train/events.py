@@ -94,12 +94,15 @@ def read_status(workspace: Path) -> dict[str, Any]:
 
 
 def loss_history(workspace: Path) -> dict[int, float]:
-    """Step to loss over all calls of a run; steps trained again after a crash count once."""
+    """Step to loss over all calls of a run; steps trained again after a crash count once.
+
+    Steps that were left out, since they were not finite, have none.
+    """
     losses: dict[int, float] = {}
     for event in EventReader(workspace / EVENTS_FILE).read():
         if event["event"] == "start":
             losses = {step: loss for step, loss in losses.items() if step <= event["step"]}
-        elif event["event"] == "step":
+        elif event["event"] == "step" and event["loss"] is not None:
             losses[event["step"]] = event["loss"]
     return losses
 

@@ -188,9 +188,7 @@ def report_out_of_memory(log: EventLog, spec: TrainSpec, error: str) -> None:
         "train.gradient_checkpointing = true, a smaller data.resolution or "
         "train.halve_batch_on_oom = true"
     )
-    text = (
-        f"GPU memory ran out with {size} samples at a time. Try {advice}. ({error.splitlines()[0]})"
-    )
+    text = f"memory ran out with {size} samples at a time. Try {advice}. ({error.splitlines()[0]})"
     smaller = train.halve_batch_on_oom and size > 1
     facts = {"out_of_memory": True, "split": spec.split, "resumable": smaller}
     log.event("failed", error=text)

@@ -109,7 +109,7 @@ def run_training(
     patience = spec.config.train.grace_seconds + MARGIN_SECONDS
     with only_runner(spec.workspace, patience):
         check_training(spec.config)
-        spec = _with_smaller_pieces(_with_backup(spec, on_event))
+        spec = with_smaller_pieces(_with_backup(spec, on_event))
         attempt = _start(spec)
         try:
             _watch(attempt, on_event, should_cancel)
@@ -139,7 +139,7 @@ def _with_backup(spec: TrainSpec, on_event: Callable[[Event], None]) -> TrainSpe
     return replace(spec, resume_from=backup)
 
 
-def _with_smaller_pieces(spec: TrainSpec) -> TrainSpec:
+def with_smaller_pieces(spec: TrainSpec) -> TrainSpec:
     """After an end for lack of memory: micro-batches in twice as many pieces, where allowed.
 
     A run that was split stays so: it would run out again.

@@ -60,7 +60,8 @@ def test_a_word_of_several_vectors_is_so_many_tokens(tiny_models):
 
 def test_only_the_words_get_gradients(tiny_models):
     family, loaded = encoders(tiny_models["sd15"], "sd15")
-    (word,) = add_words([Embedding(placeholder="<x>", initial_text="a", num_vectors=2)], loaded, torch.float32)
+    settings = Embedding(placeholder="<x>", initial_text="a", num_vectors=2)
+    (word,) = add_words([settings], loaded, torch.float32)
     hidden = encode(family, loaded, [spell_out("a <x>", [word])])["text_encoder_1"]["hidden"]
     hidden.square().sum().backward()
     vectors = word.vectors["text_encoder_1"]

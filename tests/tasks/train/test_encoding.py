@@ -11,15 +11,18 @@ import torch
 
 from storage.reading import ItemReader
 from storage.store import open_store
+from tasks.config.objectives import Noise
 from tasks.epochs.order import epoch_plan
 from tasks.epochs.settings import order_settings
 from tasks.families import get_family
 from tasks.families.sources import resolve_model
+from tasks.train.assemble import Draws, Source
 from tasks.train.backup import newest_backup, read_facts
-from tasks.train.batches import Draws, Source, step_batches
+from tasks.train.batches import step_batches
 from tasks.train.child import train_rank
 from tasks.train.encoding import build_encoder, encode_rows, epoch_view
 from tasks.train.events import loss_history, read_status
+from tasks.train.objectives import OBJECTIVES
 from tasks.train.rows import load_rows
 from tasks.train.spec import TrainSpec, write_spec
 from tests.projects import Project, make_project
@@ -54,7 +57,7 @@ def make_source(project: Project, *overrides: str) -> Source:
         rows=rows,
         reader=ItemReader(store),
         order=order_settings(config, "the same order in all datasets"),
-        draws=Draws(seed=1, num_timesteps=1000),
+        draws=Draws(seed=1, objective=OBJECTIVES["ddpm"]({}, Noise())),
         encoder=encoder,
     )
 

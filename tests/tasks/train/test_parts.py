@@ -44,7 +44,9 @@ def changed(training, before):
     return {
         part.name
         for part in training.parts
-        if any(not torch.equal(a, b) for a, b in zip(before[part.name], part.parameters))
+        if any(
+            not torch.equal(a, b) for a, b in zip(before[part.name], part.parameters, strict=True)
+        )
     }
 
 
@@ -85,9 +87,7 @@ def test_every_method_trains_denoiser_and_text_encoders(tiny_models, method, dty
 
 def test_parts_have_learning_rates_and_ends_of_their_own(tiny_models):
     encoder = {"train": True, "learning_rate": 1e-3, "stop_after": {"n": 2, "unit": "step"}}
-    training = make(
-        tiny_models, parts={"text_encoder_1": encoder}, schedule={"kind": "constant"}
-    )
+    training = make(tiny_models, parts={"text_encoder_1": encoder}, schedule={"kind": "constant"})
     assert steps(training).learning_rates == {"denoiser": 1e-2, "text_encoder_1": 1e-3}
     steps(training)
     before = values(training)

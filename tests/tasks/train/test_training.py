@@ -6,9 +6,12 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+import torch
 
+from tasks.train import step
 from tasks.train.backup import list_backups, newest_backup, read_facts
 from tasks.train.events import EventReader, loss_history, read_status
+from tasks.train.runner import with_smaller_pieces
 from tests.tasks.train.comparing import assert_equal_backups
 from tests.tasks.train.synthetic import make_dataset
 
@@ -185,6 +188,29 @@ def test_a_full_disk_keeps_the_backup_of_before(bench, monkeypatch):
     assert "no backup at step 2: [Errno 28] No space left" in events(spec, "message")[0]["text"]
     assert [path.name for path in spec.backups.iterdir()] == ["00000003"]
     assert [event["step"] for event in events(spec, "backup")] == [1, 3]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_when_memory_runs_out_the_next_start_takes_smaller_pieces(bench, monkeypatch, allowed):
+    real = step.predict_losses
+
+    def hungry(training, batch, module=None):
+        if len(batch.rows) > 1:
+            torch.empty(2**60)  # more than any machine has: torch's own error
+        return real(training, batch, module)
+
+    monkeypatch.setattr(step, "predict_losses", hungry)
+    spec = bench.spec(batch_size=2, halve_batch_on_oom=allowed)
+    assert bench.train(spec) == "failed"
+    status = read_status(spec.workspace)
+    assert "memory ran out with 2 samples at a time" in status["error"]
+    assert status["resumable"] is allowed
+    again = with_smaller_pieces(spec)
+    assert again.split == (2 if allowed else 1)
+    if allowed:
+        assert bench.train(again) == "done"
+        assert read_status(spec.workspace)["split"] == 2
+        assert with_smaller_pieces(spec).split == 2
 
 
 def test_models_in_between_are_saved_at_their_cadence(bench):
