@@ -1,5 +1,6 @@
 """Draw images with a pipeline: one per prompt, each from its own seed."""
 
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,20 +30,34 @@ def draw_images(  # noqa: PLR0913 (the settings of a sample, all by name)
     import torch
 
     pipeline.set_progress_bar_config(disable=True)
+    guided = _guidance(pipeline, guidance, negative)
     images = []
     with _evaluating(pipeline), torch.no_grad():
         for index, prompt in enumerate(prompts):
             result = pipeline(
                 prompt=prompt,
-                negative_prompt=negative,
                 num_inference_steps=steps,
-                guidance_scale=guidance,
+                **guided,
                 width=width,
                 height=height,
                 generator=torch.Generator("cpu").manual_seed(seed + index),
             )
             images.append(result.images[0])
     return images
+
+
+def _guidance(pipeline: Any, guidance: float, negative: str) -> dict[str, Any]:
+    """The arguments for guidance, as this pipeline calls them.
+
+    Where a pipeline knows guidance that a model has learnt (FLUX.1 dev) and real classifier-free
+    guidance, it is the former if the model has learnt it.
+    """
+    takes = inspect.signature(pipeline.__call__).parameters
+    denoiser = getattr(pipeline, "transformer", None)
+    learnt = denoiser is not None and getattr(denoiser.config, "guidance_embeds", False)
+    is_real = "true_cfg_scale" in takes and not learnt
+    guided: dict[str, Any] = {"true_cfg_scale" if is_real else "guidance_scale": guidance}
+    return guided | ({"negative_prompt": negative} if "negative_prompt" in takes else {})
 
 
 def save_images(images: "Sequence[Image]", prompts: Sequence[str], folder: Path) -> list[Path]:

@@ -24,7 +24,7 @@ def draw_samples(run: Run, folder: Path, should_stop: Callable[[], bool]) -> "li
     settings = run.spec.config.train.sample
     width, height = _size(run.spec.config)
     with weights_in_use(run.training):
-        pipeline = _pipeline(run)
+        pipeline = stock_pipeline(run)
         images: list[Image] = []
         for number, prompt in enumerate(settings.prompts):
             if should_stop():
@@ -45,7 +45,7 @@ def draw_samples(run: Run, folder: Path, should_stop: Callable[[], bool]) -> "li
     return images
 
 
-def _pipeline(run: Run) -> Any:
+def stock_pipeline(run: Run) -> Any:
     """The stock pipeline around the modules that run in training.
 
     A pipeline has one data type for all its parts: that of the denoiser's frozen weights.

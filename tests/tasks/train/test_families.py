@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.config.models import Config
 from tasks.families import FAMILIES, get_family
 from tasks.families.loading import load_pipeline, resolve_model
 from tasks.train.backup import newest_backup
 from tasks.train.child import train_rank
 from tasks.train.events import loss_history
 from tasks.train.spec import TrainSpec, write_spec
-from tests.projects import Prepared, make_project
+from tests.projects import make_project
 from tests.tasks.train.comparing import assert_equal_backups
+from tests.tasks.train.synthetic import make_spec
 
 EDGE_PX = 64
 TRAIN = """
@@ -37,11 +37,12 @@ def test_a_family_goes_from_photos_to_samples_and_a_lora(name, tiny_models, tmp_
     text = project.run_toml.read_text().replace("epochs = 1", TRAIN)
     text = text.replace('output = "out.safetensors"', 'output = "lora.safetensors"\n' + OUTPUT)
     project.run_toml.write_text(text)
-    config = project.config()
     prepared = project.prepare()
     assert prepared.computed()["latents"] > 2
 
-    whole, parts = (spec_of(config, prepared, tmp_path / run) for run in ("whole", "parts"))
+    whole, parts = (
+        make_spec(tmp_path / run, project.config(), prepared.version) for run in ("whole", "parts")
+    )
     assert train(whole) == "done"
     assert train(replace(parts, stop_after_steps=2)) == "stopped"
     assert train(replace(parts, resume_from=newest_backup(parts.backups))) == "done"
@@ -70,17 +71,6 @@ def assert_the_lora_acts(name: str, model: Path, lora: Path) -> None:
     before = image()
     pipeline.load_lora_weights(lora)
     assert not torch.equal(before, image())
-
-
-def spec_of(config: Config, prepared: Prepared, workspace: Path) -> TrainSpec:
-    return TrainSpec(
-        config=config,
-        store=config.store.url,
-        dataset=prepared.version.name,
-        version=prepared.version.number,
-        run_id=workspace.name,
-        workspace=workspace,
-    )
 
 
 def train(spec: TrainSpec) -> str:
