@@ -52,11 +52,10 @@ def load_component(
         if trained is not None:
             _apply_backup(source, trained, loaded)
         return loaded
-    if not _is_module(_class_of(source, component)):
+    kind = _class_of(source, component)
+    if not _is_module(kind):
         # Tokenizers and schedulers always come from the config folder.
-        return _class_of(source, component).from_pretrained(
-            source.folder, subfolder=component, local_files_only=True
-        )
+        return kind.from_pretrained(source.folder, subfolder=component, local_files_only=True)
     in_file = source.kind == "single_file" and component in family.single_file_prefixes
     with quiet_libraries(), _no_code(source.path):
         if in_file:
@@ -80,18 +79,25 @@ def load_pipeline(
     import diffusers
 
     index = _pipeline_index(source)
-    given = given or {}
-    loaded = {
-        name: load_component(source, family, name, dtype, device)
-        for name in index
-        if name not in (*_NEVER, *given)
-    }
+    parts = dict(given or {})
+    for name in index:
+        if name not in (*_NEVER, *parts):
+            parts[name] = load_component(source, family, name, dtype, device)
     absent = {name: None for name in _NEVER if name in index}
+    # diffusers looks at the class of what it is given, which a processor has with torchvision only.
+    late = {name: parts.pop(name) for name in list(parts) if _is_processor(index[name][1])}
     # from_pretrained, not the constructor: the index also holds settings of the pipeline.
     with quiet_libraries():
-        return getattr(diffusers, family.pipeline).from_pretrained(
-            source.folder, local_files_only=True, dtype=dtype, **absent, **loaded, **given
+        pipeline = getattr(diffusers, family.pipeline).from_pretrained(
+            source.folder,
+            local_files_only=True,
+            dtype=dtype,
+            **absent,
+            **dict.fromkeys(late),
+            **parts,
         )
+    pipeline.register_modules(**late)
+    return pipeline
 
 
 def _load_from_folder(source: ModelSource, component: str, dtype: "torch.dtype") -> Any:
@@ -161,7 +167,14 @@ def _class_of(source: ModelSource, component: str) -> Any:
             f"{source.folder / PIPELINE_FILE}: {component!r} is of library {library!r}; "
             f"allowed: {', '.join(_LIBRARIES)}"
         )
+    # Of a processor of text and images only the tokenizer is used; the rest needs torchvision.
+    if _is_processor(name):
+        name = "AutoTokenizer"
     return getattr(importlib.import_module(library), name)
+
+
+def _is_processor(class_name: str) -> bool:
+    return class_name.endswith("Processor")
 
 
 def _is_module(kind: Any) -> bool:
