@@ -275,7 +275,9 @@ def expected_latents(one: Stock, image: Tensor) -> Tensor:
     return (latents - vae.config.shift_factor) * vae.config.scaling_factor
 
 
-def test_flux2_says_when_the_statistics_are_missing(tiny_models: TinyModels, tmp_path: Path) -> None:
+def test_flux2_says_when_the_statistics_are_missing(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
     family = FAMILIES["flux2_klein"]
     source = resolve_model(str(tiny_models["flux2_klein"]), family)
     vae = load_component(source, family, "vae", torch.float32)
