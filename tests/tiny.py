@@ -14,6 +14,7 @@ from deployments.demo.build_model import (
     tiny_vae,
 )
 from tasks.train.formats.original_names import original_unet_name
+from tests import tiny_flow, tiny_newer
 
 Tensors = dict[str, torch.Tensor]
 
@@ -24,6 +25,8 @@ def build_tiny(family: str, folder: Path, seed: int = 0) -> Path:
         "sd15": build_demo_model,
         "sd2": _build_sd2,
         "sdxl": _build_sdxl,
+        **tiny_flow.BUILDERS,
+        **tiny_newer.BUILDERS,
     }
     return builders[family](folder, seed)
 

@@ -84,6 +84,8 @@ class Family:
     family has no single-file layout."""
     config_repo: str | None
     """Hub repository with the configs of a single file; None: the file alone cannot tell."""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments of the pipeline's call, so that it samples what was trained."""
     condition: "Callable[[Mapping[str, TextFields], Tensor | None], Conditioning]"
     """(text fields by encoder, sizes (B, 6) or None) to conditioning."""
     predict: "Callable[[Any, Tensor, Tensor, Conditioning], Tensor]"

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+CLIP_LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+"""Every linear layer of the blocks."""
+
 
 def encode_last(
     model: Any, tokenizer: Any, prompts: Sequence[str], layer_skip: int = 0
@@ -30,10 +33,17 @@ def encode_penultimate(
     return {"hidden": output.hidden_states[-(layer_skip + 2)]}
 
 
+def encode_pooled(
+    model: Any, tokenizer: Any, prompts: Sequence[str], layer_skip: int = 0
+) -> "dict[str, Tensor]":
+    """The pooled text alone (FLUX.1); `layer_skip` never touches it."""
+    return {"pooled": _run(model, tokenizer, prompts).pooler_output}
+
+
 def encode_penultimate_pooled(
     model: Any, tokenizer: Any, prompts: Sequence[str], layer_skip: int = 0
 ) -> "dict[str, Tensor]":
-    """The raw hidden state before the last layer, and the projected pooled text (SDXL, encoder 2).
+    """The raw hidden state before the last layer, and the projected pooled text (SDXL 2, SD 3).
 
     `layer_skip` never touches the pooled text.
     """

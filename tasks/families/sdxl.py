@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks.families.base import Family, TextEncoder
-from tasks.families.clip import encode_penultimate, encode_penultimate_pooled
-from tasks.families.stable_diffusion import ATTENTION_AND_MLP
+from tasks.families.clip import (
+    CLIP_LORA_TARGETS,
+    encode_penultimate,
+    encode_penultimate_pooled,
+)
+from tasks.families.stable_diffusion import ATTENTION_AND_MLP, UNET_LAYERS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +62,7 @@ SDXL = Family(
             max_tokens=77,
             fields=("hidden",),
             encode=encode_penultimate,
+            lora_targets=CLIP_LORA_TARGETS,
         ),
         TextEncoder(
             name="text_encoder_2",
@@ -66,9 +71,12 @@ SDXL = Family(
             max_tokens=77,
             fields=("hidden", "pooled"),
             encode=encode_penultimate_pooled,
+            lora_targets=CLIP_LORA_TARGETS,
         ),
     ),
     lora_targets=ATTENTION_AND_MLP,
+    layers=UNET_LAYERS,
+    blocks=("down_blocks", "up_blocks"),
     size_multiple=64,
     latent_factor=8,
     size_conditioned=True,

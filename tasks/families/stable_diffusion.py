@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks.families.base import Family, TextEncoder
-from tasks.families.clip import encode_last
+from tasks.families.clip import CLIP_LORA_TARGETS, encode_last
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,13 @@ ATTENTION_AND_MLP = (
     "ff.net.2",
 )
 """Every linear layer of the transformer blocks: what kohya's tools adapt by default."""
+UNET_LAYERS = {
+    "attn-only": (r"\.attn\d\.",),
+    "attn-mlp": (r"\.attentions\.",),
+    "blocks": (r"^(down_blocks|mid_block|up_blocks)\.",),
+    "full": ("",),
+}
+"""attn-mlp is whole transformers, with the layers into and out of them."""
 
 
 def _condition(
@@ -50,9 +57,12 @@ SD15 = Family(
             max_tokens=77,
             fields=("hidden",),
             encode=encode_last,
+            lora_targets=CLIP_LORA_TARGETS,
         ),
     ),
     lora_targets=ATTENTION_AND_MLP,
+    layers=UNET_LAYERS,
+    blocks=("down_blocks", "up_blocks"),
     size_multiple=8,
     latent_factor=8,
     size_conditioned=False,

@@ -10,24 +10,25 @@ from tasks.families.base import Family
 
 
 def test_names_are_keys() -> None:
-    assert {name: family.name for name, family in FAMILIES.items()} == {
-        "sd15": "sd15",
-        "sd2": "sd2",
-        "sdxl": "sdxl",
-    }
+    assert [family.name for family in FAMILIES.values()] == list(FAMILIES)
+    assert list(FAMILIES)[:5] == ["sd15", "sd2", "sdxl", "sd3", "sd35"]
 
 
 def test_unknown_family_lists_choices() -> None:
-    with pytest.raises(ValueError, match=r"'sd16'.*sd15, sd2, sdxl"):
+    with pytest.raises(ValueError, match=r"'sd16'.*sd15, sd2, sd3, sd35, sdxl"):
         get_family("sd16")
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_records_are_complete_and_travel_to_other_processes(family: Family) -> None:
     assert pickle.loads(pickle.dumps(family)) == family
-    assert family.denoiser in family.single_file_prefixes
-    assert {encoder.model for encoder in family.text_encoders} <= set(family.single_file_prefixes)
     assert set(family.architectures) == set(family.base_model_versions)
+    assert (family.objective == "flow") == (set(family.architectures) == {"flow"})
+    if family.single_file_prefixes:
+        assert family.denoiser in family.single_file_prefixes
+    for number, encoder in enumerate(family.text_encoders, start=1):
+        assert encoder.name == f"text_encoder_{number}"
+        assert encoder.mask is None or encoder.mask in encoder.fields
 
 
 def test_sdxl_refuses_missing_sizes() -> None:

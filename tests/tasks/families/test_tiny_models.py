@@ -5,6 +5,7 @@ import pytest
 from diffusers import DiffusionPipeline
 
 from deployments.demo.build_model import build_demo_model
+from tasks.families import FAMILIES
 from tests.model_fixtures import TinyModels
 from tests.tiny import build_tiny
 
@@ -17,9 +18,11 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_same_seed_same_bytes(tiny_models: TinyModels, tmp_path: Path, family: str) -> None:
     assert content(build_tiny(family, tmp_path / "again")) == content(tiny_models[family])
+    files = [path for path in tiny_models[family].rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 2_500_000
 
 
 def test_another_seed_is_another_model(tiny_models: TinyModels, tmp_path: Path) -> None:
