@@ -15,8 +15,6 @@ from tasks.config.problems import Problem, as_toml
 from tasks.config.schema import Place
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-FORMATS = {"full": ("diffusers",), "lora": ("kohya_lora", "diffusers_lora")}
-LATER_FORMATS = ("single_file", "embedding")
 
 
 def check(
@@ -52,17 +50,31 @@ def _data(config: Config, problem: Report) -> Iterator[Problem]:
 
 
 def _output(config: Config, problem: Report) -> Iterator[Problem]:
-    place = ("model", "output_format")
-    chosen, method = config.model.output_format, config.train.method.kind
-    allowed = FORMATS[method]
-    names = " or ".join(as_toml(name) for name in allowed)
-    if chosen in LATER_FORMATS:
-        yield problem(place, f"comes with a later version; for now use {names}")
-    elif chosen not in allowed:
-        message = f"does not fit train.method.kind = {as_toml(method)}; use {names}"
-        yield problem(place, message, "train.method", "train.method.kind")
-    elif chosen == "diffusers" and Path(config.model.output).suffix == ".safetensors":
-        message = 'must be a folder without suffix, since output_format = "diffusers" is a folder'
-        yield problem(("model", "output"), message, "model.output_format")
-    elif chosen != "diffusers" and Path(config.model.output).suffix != ".safetensors":
-        yield problem(("model", "output"), "must end with .safetensors", "model.output_format")
+    if misfits := list(_output_format(config, problem)):
+        yield from misfits
+        return
+    place, name = ("model", "output"), config.model.output
+    is_file, chosen = Path(name).suffix == ".safetensors", config.model.output_format
+    several = chosen == "embedding" and len(config.train.embeddings) > 1
+    if (chosen == "diffusers" or several) and is_file:
+        why = "several words are a folder" if several else f'output_format = "{chosen}" is a folder'
+        message = f"must be a folder without suffix, since {why}"
+        yield problem(place, message, "model.output_format")
+    elif chosen != "diffusers" and not several and not is_file:
+        yield problem(place, "must end with .safetensors", "model.output_format")
+
+
+def _output_format(config: Config, problem: Report) -> Iterator[Problem]:
+    from tasks.families import FAMILIES
+    from tasks.families.output_formats import allowed_formats, why_not
+
+    family, method = FAMILIES.get(config.model.family), config.train.method.kind
+    reason = family and why_not(family, method, config.model.output_format)
+    if family is None or reason is None:
+        return
+    allowed = allowed_formats(family, method)
+    hint = f"use {' or '.join(as_toml(name) for name in allowed)}" if allowed else "none can"
+    fit = f"does not fit train.method.kind = {as_toml(method)} of {family.name}"
+    yield problem(
+        ("model", "output_format"), f"{fit}: {reason}; {hint}", "train.method", "train.method.kind"
+    )

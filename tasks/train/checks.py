@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tasks.config.models import Config
-from tasks.train.formats import FORMAT_METHODS
+from tasks.families import get_family
+from tasks.families.output_formats import allowed_formats, why_not
 from tasks.train.precision import check_precision
 
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
@@ -24,14 +25,15 @@ def check_training(config: Config) -> None:
         )
     device = "cuda" if has_gpu and config.train.device != "cpu" else "cpu"
     check_precision(config.train.train_dtype, device)
-    _check_output(config.model.output_format, config.train.method.kind)
+    _check_output(config)
 
 
-def _check_output(output_format: str, method: str) -> None:
-    if FORMAT_METHODS.get(output_format) == method:
-        return
-    allowed = [name for name, kind in FORMAT_METHODS.items() if kind == method]
-    raise ValueError(
-        f"model.output_format = {output_format!r} cannot hold what train.method.kind = {method!r} "
-        f"trains. Allowed: {', '.join(allowed)}."
-    )
+def _check_output(config: Config) -> None:
+    family, kind = get_family(config.model.family), config.train.method.kind
+    chosen = config.model.output_format
+    if reason := why_not(family, kind, chosen):
+        allowed = ", ".join(allowed_formats(family, kind)) or "none"
+        raise ValueError(
+            f"model.output_format = {chosen!r} cannot hold what this run trains: {reason}. "
+            f"Allowed: {allowed}."
+        )

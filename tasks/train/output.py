@@ -4,8 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from tasks.config.methods import Adapter
-from tasks.train.formats import OUTPUT_FORMATS
+from tasks.train.formats import OUTPUT_FORMATS, words_folder
 from tasks.train.formats.metadata import RunFacts, build_metadata
 from tasks.train.formats.model import TrainedModel
 from tasks.train.parts import WORD
@@ -20,6 +19,7 @@ def write_output(run: Run, folder: Path, started_at: float) -> Path:
     # Formats never overwrite; what is here is ours, from before the run was prolonged.
     if destination.is_dir():
         shutil.rmtree(destination)
+    shutil.rmtree(words_folder(destination), ignore_errors=True)
     destination.unlink(missing_ok=True)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with weights_in_use(training):
@@ -38,7 +38,6 @@ def trained_model(run: Run, started_at: float) -> TrainedModel:
     """The trained weights with where they came from."""
     config, training = run.spec.config, run.training
     method = config.train.method
-    lora = (method.rank, method.alpha) if isinstance(method, Adapter) else None
     is_word = {part.name: part.name.startswith(f"{WORD}.") for part in training.parts}
     return TrainedModel(
         family=training.family,
@@ -51,7 +50,7 @@ def trained_model(run: Run, started_at: float) -> TrainedModel:
             if is_word[part.name]
         },
         dtype=config.model.output_dtype,
-        metadata=build_metadata(training.family, run.model, _facts(run, started_at), lora),
+        metadata=build_metadata(training.family, run.model, _facts(run, started_at), method),
     )
 
 

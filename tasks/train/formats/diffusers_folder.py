@@ -5,27 +5,24 @@ from pathlib import Path
 
 from tasks.families.loading import load_pipeline, quiet_libraries
 from tasks.train.formats.files import publish_folder, refuse_existing
+from tasks.train.formats.lora_names import diffusers_prefixes
 from tasks.train.formats.model import TrainedModel
-from tasks.train.formats.tensors import finite, torch_dtype
+from tasks.train.formats.tensors import refuse_adapters, torch_dtype, whole_weights
 
 METADATA_FILE = "tilewright.json"
 
 
 def save(destination: Path, model: TrainedModel) -> Path:
-    """Write the base model with the trained denoiser in it, all in the output data type.
+    """Write the base model with the trained parts in it, all in the output data type.
 
     The folder also gets the metadata that other formats keep in the file header.
     """
-    if model.rank is not None:
-        raise ValueError(
-            "output format 'diffusers' is a whole model, but a LoRA was trained; "
-            "use kohya_lora or diffusers_lora"
-        )
+    refuse_adapters(model, "diffusers")
     refuse_existing(destination)
-    dtype = torch_dtype(model.dtype)
-    weights = finite(model, dtype)
-    pipeline = load_pipeline(model.source, model.family, dtype)
-    getattr(pipeline, model.family.denoiser).load_state_dict(weights)
+    pipeline = load_pipeline(model.source, model.family, torch_dtype(model.dtype))
+    for part, component in diffusers_prefixes(model.family).items():
+        if weights := whole_weights(model, part):
+            getattr(pipeline, component).load_state_dict(weights)
 
     def write(folder: Path) -> None:
         with quiet_libraries():

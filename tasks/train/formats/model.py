@@ -30,3 +30,18 @@ class TrainedModel:
     """Data type in the file: float32, bfloat16 or float16."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Header of the file: `metadata.build_metadata` makes it, more keys may be added."""
+
+    @property
+    def weights(self) -> "Mapping[str, Tensor]":
+        """The denoiser's."""
+        return self.parts["denoiser"]
+
+    @property
+    def rank(self) -> int | None:
+        """Rank of the adapter; None when there is none."""
+        return getattr(self.method, "rank", None)
+
+    @property
+    def alpha(self) -> float | None:
+        """The adapter acts with strength alpha / rank."""
+        return getattr(self.method, "alpha", None)

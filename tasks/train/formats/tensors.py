@@ -1,49 +1,68 @@
 """Checks and casts shared by the output formats."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tasks.config.methods import Adapter
+from tasks.train.formats.layers import split_layers
 from tasks.train.formats.model import TrainedModel
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tasks.train.formats.layers import Layer
+
 FINITE_HINT = "train with bfloat16 or float32, or write with `model.output_dtype = 'float32'`"
+_NEW_ROWS = re.compile(r".*\.new\.\d+")
 
 
-@dataclass(frozen=True)
-class Adapter:
-    """A LoRA that is known to be complete."""
-
-    weights: "dict[str, Tensor]"
-    rank: int
-    alpha: float
-    dtype: Any
-    """torch.dtype of the file."""
-
-
-def adapter_of(model: TrainedModel) -> Adapter:
-    """The LoRA of a trained model on the CPU, float32; ValueError when it is not one."""
-    if model.rank is None or model.alpha is None:
-        raise ValueError("this output format is for LoRA; use `diffusers` for a whole model")
-    if not model.weights or not all(
-        ".lora_A." in name or ".lora_B." in name for name in model.weights
-    ):
-        odd = next((name for name in model.weights if ".lora_" not in name), "nothing")
-        raise ValueError(f"expected only lora_A and lora_B weights, got {odd!r}")
-    dtype = torch_dtype(model.dtype)
-    return Adapter(finite(model, dtype), model.rank, model.alpha, dtype)
+def adapter_layers(model: TrainedModel) -> "dict[str, dict[str, Layer]]":
+    """Part to module to layer, float32 on the CPU; ValueError when no adapter was trained."""
+    if not isinstance(model.method, Adapter):
+        raise ValueError(
+            f"this output format is for adapters such as LoRA, but {model.method.kind!r} was "
+            "trained; use `diffusers` or `single_file` for a whole model"
+        )
+    parts = {name: split_layers(finite(model, weights)) for name, weights in model.parts.items()}
+    if not any(parts.values()):
+        raise ValueError("expected the weights of an adapter, got nothing")
+    return parts
 
 
-def finite(model: TrainedModel, dtype: Any) -> "dict[str, Tensor]":
-    """The weights as float32 on the CPU; ValueError when one does not survive the cast."""
+def whole_weights(model: TrainedModel, part: str) -> "dict[str, Tensor]":
+    """The state dict of a part that was trained itself; empty when it was not trained.
+
+    Words of textual inversion live in a wrapper around the embedding table: they are left out.
+    """
+    weights = finite(model, model.parts.get(part, {}))
+    is_wrapped = any(_NEW_ROWS.fullmatch(name) for name in weights)
+    return {
+        name.replace(".base.weight", ".weight") if is_wrapped else name: tensor
+        for name, tensor in weights.items()
+        if not _NEW_ROWS.fullmatch(name)
+    }
+
+
+def refuse_adapters(model: TrainedModel, output_format: str) -> None:
+    """ValueError when an adapter was trained, which is no whole model."""
+    if isinstance(model.method, Adapter):
+        raise ValueError(
+            f"output format {output_format!r} is a whole model, but a LoRA or another adapter was "
+            "trained; use kohya_lora or diffusers_lora"
+        )
+
+
+def finite(model: TrainedModel, weights: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """Weights as float32 on the CPU; ValueError when one does not survive the cast to the file."""
     import torch
 
-    weights = {name: tensor.detach().float().cpu() for name, tensor in model.weights.items()}
-    for name, tensor in weights.items():
+    dtype = torch_dtype(model.dtype)
+    plain = {name: tensor.detach().float().cpu() for name, tensor in weights.items()}
+    for name, tensor in plain.items():
         if not torch.isfinite(tensor.to(dtype)).all():
             raise ValueError(f"{name} has values that are no {dtype} numbers; {FINITE_HINT}")
-    return weights
+    return plain
 
 
 def torch_dtype(name: str) -> Any:

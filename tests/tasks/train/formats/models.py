@@ -102,9 +102,7 @@ def trained(
     source = source_of(folder, name)
     metadata = build_metadata(FAMILIES[name], source, FACTS, method)
     values: dict[str, Any] = {"dtype": "float32", "metadata": metadata} | changes
-    return TrainedModel(
-        family=FAMILIES[name], source=source, method=method, parts=parts, **values
-    )
+    return TrainedModel(family=FAMILIES[name], source=source, method=method, parts=parts, **values)
 
 
 def predict(pipeline: Any, name: str, module: Any = None) -> torch.Tensor:
