@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.families.base import Family, TextEncoder
+from tasks.families.flux import FLUX_DEV, image_positions
 from tasks.families.packing import needed, pack, unpack
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ MAX_TOKENS = 512
 def _encode(
     model: Any, tokenizer: Any, prompts: Sequence[str], layer_skip: int = 0
 ) -> "dict[str, Tensor]":
-    """`hidden` (B, 512, D), and `mask` (B, 512): real tokens and one of padding, as trained."""
+    """`hidden` (B, 512, D), and `mask` (B, 512): real tokens and one of padding, as trained.
+
+    The pipeline skips no layers, so `layer_skip` changes nothing.
+    """
     import torch
 
     inputs = tokenizer(
@@ -26,10 +30,7 @@ def _encode(
         return_tensors="pt",
     )
     real = inputs.attention_mask.to(model.device)
-    output = model(
-        inputs.input_ids.to(model.device), attention_mask=real, output_hidden_states=layer_skip > 0
-    )
-    hidden = output.hidden_states[-(layer_skip + 1)] if layer_skip else output.last_hidden_state
+    hidden = model(inputs.input_ids.to(model.device), attention_mask=real)[0]
     position = torch.arange(MAX_TOKENS, device=real.device)
     return {"hidden": hidden, "mask": position <= real.sum(dim=1, keepdim=True)}
 
@@ -78,19 +79,11 @@ def _tokens(
         timestep=t / 1000,
         encoder_hidden_states=hidden,
         txt_ids=hidden.new_zeros(hidden.shape[1], 3),
-        img_ids=_positions(height // 2, width // 2, like=hidden),
+        img_ids=image_positions(height // 2, width // 2, noisy.device),
         attention_mask=mask,
         return_dict=False,
     )[0]
     return unpack(tokens, height, width)
-
-
-def _positions(height: int, width: int, like: "Tensor") -> "Tensor":
-    """(height * width, 3): zero, row and column of each token."""
-    import torch
-
-    axes = [torch.arange(size, device=like.device, dtype=like.dtype) for size in (1, height, width)]
-    return torch.cartesian_prod(*axes)
 
 
 CHROMA = Family(
@@ -109,26 +102,8 @@ CHROMA = Family(
             mask="mask",
         ),
     ),
-    lora_targets=(
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "add_q_proj",
-        "add_k_proj",
-        "add_v_proj",
-        "to_add_out",
-        "net.0.proj",
-        "net.2",
-        "proj_mlp",
-        "proj_out",
-    ),
-    layers={
-        "attn-only": (r"\.attn\.",),
-        "attn-mlp": (r"\.attn\.", r"\.ff(_context)?\.", r"blocks\.\d+\.proj_(mlp|out)$"),
-        "blocks": (r"^(single_)?transformer_blocks\.",),
-        "full": ("",),
-    },
+    lora_targets=FLUX_DEV.lora_targets,
+    layers=FLUX_DEV.layers,
     blocks=("transformer_blocks", "single_transformer_blocks"),
     size_multiple=16,
     latent_factor=8,

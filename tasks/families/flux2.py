@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.families import mistral, qwen
 from tasks.families.base import Family, TextEncoder
+from tasks.families.flux import TRAINED_GUIDANCE
 from tasks.families.packing import pack
+from tasks.families.sd3 import JOINT_ATTENTION
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tasks.families.sources import ModelSource
-
-GUIDANCE = 1.0
-"""What dev is told in training; klein is not told any."""
 
 
 def _condition(
@@ -34,7 +33,7 @@ def _predict(denoiser: Any, noisy: "Tensor", t: "Tensor", cond: "Mapping[str, Te
     tokens = denoiser(
         hidden_states=noisy.flatten(2).transpose(1, 2),
         timestep=t / 1000,
-        guidance=torch.full_like(t, GUIDANCE) if denoiser.config.guidance_embeds else None,
+        guidance=torch.full_like(t, TRAINED_GUIDANCE) if denoiser.config.guidance_embeds else None,
         encoder_hidden_states=cond["hidden"],
         txt_ids=_positions(1, 1, cond["hidden"].shape[1], noisy),
         img_ids=_positions(height, width, 1, noisy),
@@ -95,20 +94,7 @@ FLUX2 = Family(
             encode=mistral.encode_three_layers,
         ),
     ),
-    lora_targets=(
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "add_q_proj",
-        "add_k_proj",
-        "add_v_proj",
-        "to_add_out",
-        "linear_in",
-        "linear_out",
-        "to_qkv_mlp_proj",
-        "to_out",
-    ),
+    lora_targets=(*JOINT_ATTENTION, "linear_in", "linear_out", "to_qkv_mlp_proj", "to_out"),
     layers={
         "attn-only": (r"\.attn\.",),
         "attn-mlp": (r"\.attn\.", r"\.ff(_context)?\."),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.families.base import Family, TextEncoder
 from tasks.families.packing import needed, pack, unpack
 from tasks.families.qwen import MAX_TOKENS, encode_described
+from tasks.families.sd3 import JOINT_ATTENTION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,18 +53,7 @@ QWEN_IMAGE = Family(
             mask="mask",
         ),
     ),
-    lora_targets=(
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "add_q_proj",
-        "add_k_proj",
-        "add_v_proj",
-        "to_add_out",
-        "net.0.proj",
-        "net.2",
-    ),
+    lora_targets=(*JOINT_ATTENTION, "net.0.proj", "net.2"),
     layers={
         "attn-only": (r"\.attn\.",),
         "attn-mlp": (r"\.attn\.", r"\.(img|txt)_mlp\."),
