@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import Flux2Pipeline
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -243,6 +244,25 @@ def test_the_stock_pipeline_draws(stock: Callable[[str], Stock], name: str) -> N
     pipeline = stock(name).pipeline
     image = pipeline(prompt="a boat", num_inference_steps=1, width=96, height=64).images[0]
     assert image.size == (96, 64)
+
+
+def test_flux2_is_saved_so_that_it_loads_without_torchvision(
+    stock: Callable[[str], Stock], tmp_path: Path
+) -> None:
+    one = stock("flux2")
+    one.pipeline.save_pretrained(tmp_path)
+    again = Flux2Pipeline.from_pretrained(tmp_path, local_files_only=True)
+    with torch.no_grad():
+        assert torch.equal(again.encode_prompt(PROMPTS)[0], one.text(PROMPTS)["hidden"])
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_same_seed_same_bytes(tiny_models: TinyModels, tmp_path: Path, name: str) -> None:
+    again = BUILDERS[name](tmp_path, 0)
+    for path in tiny_models[name].rglob("*"):
+        other = again / path.relative_to(tiny_models[name])
+        assert path.is_dir() or path.read_bytes() == other.read_bytes(), path
+    assert sum(path.stat().st_size for path in again.rglob("*") if path.is_file()) < 2_000_000
 
 
 @pytest.mark.parametrize("name", NEWER)
