@@ -30,11 +30,12 @@ class ModelConfig(Section):
     """The model that is trained and the file that comes out."""
 
     family: str
-    """Architecture: sd15, sd2 or sdxl."""
+    """Architecture: sd15, sd2, sdxl, sd3, sd35, flux_dev, flux_schnell, pixart_alpha, pixart_sigma,
+    sana, chroma, qwen_image, z_image, flux2 or flux2_klein."""
     base: str
     """A diffusers folder, .safetensors or .ckpt file, hub name, or backup of an earlier run."""
     config_folder: str | None = None
-    """For a single file: a diffusers folder with everything but the weights (offline loading)."""
+    """For a single file: a diffusers folder with everything that is not in it (offline loading)."""
     output: str = "model.safetensors"
     """The file (or folder, for `diffusers`) that the finished model is written to."""
     output_format: Literal[

@@ -80,8 +80,8 @@ class Family:
     kohya_names: Literal["diffusers", "original"] | None
     """Whose module names kohya's tools put into LoRA keys; None: there is no kohya layout here."""
     single_file_prefixes: Mapping[str, tuple[str, ...]]
-    """Component name to the key prefixes of its tensors in a single-file checkpoint; empty: this
-    family has no single-file layout."""
+    """Component name to the key prefixes of its tensors in a single-file checkpoint; what is not
+    named comes from the config folder. Empty: this family has no single-file layout."""
     config_repo: str | None
     """Hub repository with the configs of a single file; None: the file alone cannot tell."""
     sampling: Mapping[str, Any] = field(default_factory=dict)

@@ -128,12 +128,18 @@ def _single_file(
     else:
         folder = _snapshot(
             family.config_repo,
-            _CONFIG_PATTERNS,
-            f"{base!r} needs the configs and tokenizers of {family.config_repo}",
+            [*_CONFIG_PATTERNS, *(f"{name}/*.safetensors" for name in _beside_file(family))],
+            f"{base!r} needs what {family.config_repo} has beside it",
             download,
         )
     _check_folder(folder, family)
     return ModelSource("single_file", family.name, path, config_folder=folder, name=base)
+
+
+def _beside_file(family: Family) -> list[str]:
+    """The weights that a single file lacks: FLUX.1 and SD 3 are published as transformers alone."""
+    models = ["vae", family.denoiser, *(one.model for one in family.text_encoders)]
+    return [name for name in models if name not in family.single_file_prefixes]
 
 
 def _backup(

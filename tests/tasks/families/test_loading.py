@@ -1,15 +1,18 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tasks.families import FAMILIES
+from tasks.families.digests import component_digest
 from tasks.families.loading import load_component, load_pipeline
 from tasks.families.sources import ModelSource, resolve_model
+from tasks.train.formats.original_transformers import LAYOUTS, original_transformer
 from tests.model_fixtures import TinyModels
 
 FP32 = torch.float32
@@ -41,6 +44,69 @@ def test_single_file_is_bit_identical(tiny_models: TinyModels, name: str, suffix
     assert (
         pipeline.tokenizer("a b").input_ids == component(folder, "tokenizer", name)("a b").input_ids
     )
+
+
+@pytest.fixture(params=["", "model.diffusion_model."])
+def transformer_file(
+    request: pytest.FixtureRequest, tiny_models: TinyModels, tmp_path: Path
+) -> Callable[[str], ModelSource]:
+    """Writes a family's transformer as published; its config folder has all but that."""
+
+    def write(name: str) -> ModelSource:
+        family, folder = FAMILIES[name], tiny_models[name]
+        state = component(folder, "transformer", name).state_dict()
+        tensors = original_transformer(LAYOUTS[family.pipeline], state)
+        file = tmp_path / "transformer.safetensors"
+        named = {request.param + key: value.contiguous() for key, value in tensors.items()}
+        save_file(named | {"first_stage_model.x": torch.zeros(1)}, file)
+        config = Path(shutil.copytree(folder, tmp_path / "config"))
+        for weights in (config / "transformer").glob("*.safetensors"):
+            weights.unlink()
+        return resolve_model(str(file), family, str(config))
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["sd3", "sd35"])
+def test_a_transformer_alone_is_a_single_file(
+    tiny_models: TinyModels, transformer_file: Callable[[str], ModelSource], name: str
+) -> None:
+    source, folder = transformer_file(name), tiny_models[name]
+    pipeline = load_pipeline(source, FAMILIES[name], FP32)
+    for part in ("transformer", "vae", "text_encoder_2"):
+        assert_equal(getattr(pipeline, part), component(folder, part, name))
+
+
+@pytest.mark.parametrize("name", ["sd3", "sd35", "flux_dev", "flux_schnell"])
+def test_every_tensor_of_a_transformer_is_in_its_digest(
+    tiny_models: TinyModels, transformer_file: Callable[[str], ModelSource], name: str
+) -> None:
+    source = transformer_file(name)
+    digest = component_digest(source, "transformer")
+    vae = component_digest(source_of(tiny_models[name], name), "vae")
+    assert component_digest(source, "vae") == vae
+    tensors = load_file(source.path)
+    for key in tensors:
+        other = {**tensors, key: tensors[key] + 1}
+        save_file(other, source.path)
+        same = key == "first_stage_model.x"
+        assert (component_digest(source, "transformer") == digest) == same, key
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_component_of_every_family_loads(tiny_models: TinyModels, name: str) -> None:
+    family, source = FAMILIES[name], source_of(tiny_models[name], name)
+    pipeline = load_pipeline(source, family, torch.bfloat16)
+    assert type(pipeline).__name__ == family.pipeline
+    assert pipeline.scheduler.config == component(tiny_models[name], "scheduler", name).config
+    models = ["vae", family.denoiser, *(one.model for one in family.text_encoders)]
+    assert len({component_digest(source, model) for model in models}) == len(models)
+    for model in models:
+        parameters = list(getattr(pipeline, model).parameters())
+        assert not any(one.requires_grad for one in parameters)
+        assert torch.bfloat16 in {one.dtype for one in parameters}
+    for encoder in family.text_encoders:
+        assert component_digest(source, encoder.tokenizer)
 
 
 def test_component_is_frozen_in_its_dtype(tiny_models: TinyModels) -> None:

@@ -114,6 +114,14 @@ def test_single_file(tmp_path: Path) -> None:
         resolve_model(str(tmp_path / "model.gguf"), SD15, str(folder))
 
 
+def test_single_file_of_a_family_without_such_a_layout(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "config", "SanaPipeline")
+    file = tmp_path / "sana.safetensors"
+    file.touch()
+    with pytest.raises(ValueError, match="sana cannot be read from one; give a diffusers folder"):
+        resolve_model(str(file), FAMILIES["sana"], str(folder))
+
+
 def test_backup_leads_to_its_base(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "base")
     backup = tmp_path / "backup"
