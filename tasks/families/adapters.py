@@ -23,13 +23,19 @@ def adapted_layers(weights: "Mapping[str, Tensor]") -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def merge_adapter(module: Any, settings: Adapter, weights: "Mapping[str, Tensor]") -> None:
-    """Adds an adapter's effect to the module's own weights, in place."""
+def put_adapter(module: Any, settings: Adapter, weights: "Mapping[str, Tensor]") -> None:
+    """Puts an adapter with these weights, under peft's names, onto a module."""
     from peft import inject_adapter_in_model, set_peft_model_state_dict
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
     inject_adapter_in_model(peft_config(settings, adapted_layers(weights)), module)
     set_peft_model_state_dict(module, dict(weights))
+
+
+def merge_adapter(module: Any, settings: Adapter, weights: "Mapping[str, Tensor]") -> None:
+    """Adds an adapter's effect to the module's own weights, in place."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    put_adapter(module, settings, weights)
     adapted = [
         (name, layer) for name, layer in module.named_modules() if isinstance(layer, BaseTunerLayer)
     ]

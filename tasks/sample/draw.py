@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.config.methods import LoraMethod
+from tasks.families.adapters import put_adapter
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -58,6 +61,21 @@ def _guidance(pipeline: Any, guidance: float, negative: str) -> dict[str, Any]:
     is_real = "true_cfg_scale" in takes and not learnt
     guided: dict[str, Any] = {"true_cfg_scale" if is_real else "guidance_scale": guidance}
     return guided | ({"negative_prompt": negative} if "negative_prompt" in takes else {})
+
+
+def add_lora(pipeline: Any, denoiser: str, file: Path) -> None:
+    """Loads a LoRA file onto a pipeline; `denoiser` is the attribute of the denoiser."""
+    from safetensors.torch import load_file
+
+    if hasattr(pipeline, "load_lora_weights"):
+        pipeline.load_lora_weights(file.parent, weight_name=file.name)
+        return
+    # PixArt's pipelines cannot. In diffusers' layout alpha is the rank.
+    weights = {
+        name.removeprefix(f"{denoiser}."): tensor for name, tensor in load_file(file).items()
+    }
+    rank = next(len(tensor) for name, tensor in weights.items() if ".lora_A." in name)
+    put_adapter(getattr(pipeline, denoiser), LoraMethod(rank=rank, alpha=rank), weights)
 
 
 def save_images(images: "Sequence[Image]", prompts: Sequence[str], folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.families.loading import load_pipeline, quiet_libraries
-from tasks.sample.draw import draw_images, save_images
+from tasks.sample.draw import add_lora, draw_images, save_images
 from tasks.sample.target import find_target
 
 
@@ -32,7 +32,7 @@ def draw(
     with quiet_libraries():
         pipeline = load_pipeline(target.source, target.family, dtype, device)
         if target.lora is not None:
-            pipeline.load_lora_weights(target.lora.parent, weight_name=target.lora.name)
+            add_lora(pipeline, target.family.denoiser, target.lora)
     images = draw_images(
         pipeline, prompts, width=width, height=height or target.size[1], **settings
     )

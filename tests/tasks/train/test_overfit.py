@@ -21,7 +21,7 @@ from tests.tasks.train.synthetic import make_spec
 
 PHOTOS = Path(__file__).parents[3] / "deployments" / "demo" / "photos"
 STEPS = 200
-OBJECTIVES = {"epsilon": "sd15", "v_prediction": "sd2", "flow": "sd3"}
+OBJECTIVES = {"epsilon": "sd15", "v_prediction": "sd2", "flow": "z_image"}
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -49,7 +49,7 @@ def four_photos(family: str, models, folder: Path) -> Run:
         "train.method.kind=full",
         "model.output_format=diffusers",
         "model.output=out",
-        "train.learning_rate=3e-3",
+        "train.learning_rate=1e-2",
         f"train.max_steps={STEPS}",
         "train.batch_size=4",
     )

@@ -19,6 +19,7 @@ from tasks.families import FAMILIES
 from tasks.families.adapters import peft_config
 from tasks.families.loading import load_component, load_pipeline
 from tasks.families.sources import resolve_model
+from tasks.families.vae import encode_latents
 from tasks.train.formats.metadata import RunFacts, build_metadata
 from tasks.train.formats.model import TrainedModel
 from tasks.train.methods.adapters import state
@@ -117,8 +118,9 @@ def predict(pipeline: Any, name: str, module: Any = None) -> torch.Tensor:
             for one in family.text_encoders
         }
         sizes = torch.tensor([[64, 64, 0, 0, 64, 64]]) if family.size_conditioned else None
-        channels = pipeline.vae.config.latent_channels
-        noisy = torch.randn(1, channels, 8, 8, generator=torch.Generator().manual_seed(1))
+        pixels = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+        latents = encode_latents(pipeline.vae, pixels, family.encode_image)
+        noisy = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
         t = torch.tensor([500]) if family.objective == "ddpm" else torch.tensor([500.0])
         return family.predict(module, noisy, t, family.condition(texts, sizes))
 
