@@ -257,15 +257,6 @@ def test_flux2_is_saved_so_that_it_loads_without_torchvision(
 
 
 @pytest.mark.parametrize("name", NEWER)
-def test_same_seed_same_bytes(tiny_models: TinyModels, tmp_path: Path, name: str) -> None:
-    again = BUILDERS[name](tmp_path, 0)
-    for path in tiny_models[name].rglob("*"):
-        other = again / path.relative_to(tiny_models[name])
-        assert path.is_dir() or path.read_bytes() == other.read_bytes(), path
-    assert sum(path.stat().st_size for path in again.rglob("*") if path.is_file()) < 2_000_000
-
-
-@pytest.mark.parametrize("name", NEWER)
 def test_latents_are_scaled_as_the_pipeline_does(stock: Callable[[str], Stock], name: str) -> None:
     one = stock(name)
     vae, family = one.pipeline.vae, one.family
