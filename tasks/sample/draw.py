@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,12 @@ def draw_images(  # noqa: PLR0913 (the settings of a sample, all by name)
     width: int,
     height: int,
     negative: str = "",
+    call: Mapping[str, Any] = {},
 ) -> "list[Image]":
     """One image per prompt, in order; image i starts from noise of seed + i, drawn on the CPU.
 
     Noise from the CPU and batches of one make an image independent of device and neighbours.
+    `call` are arguments that the family's pipeline wants besides (`Family.sampling`).
     The modules of the pipeline are in eval mode meanwhile and go back to what they were.
     """
     import torch
@@ -41,6 +43,7 @@ def draw_images(  # noqa: PLR0913 (the settings of a sample, all by name)
                 prompt=prompt,
                 num_inference_steps=steps,
                 **guided,
+                **call,
                 width=width,
                 height=height,
                 generator=torch.Generator("cpu").manual_seed(seed + index),

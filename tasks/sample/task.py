@@ -34,7 +34,12 @@ def draw(
         if target.lora is not None:
             add_lora(pipeline, target.family.denoiser, target.lora)
     images = draw_images(
-        pipeline, prompts, width=width, height=height or target.size[1], **settings
+        pipeline,
+        prompts,
+        width=width,
+        height=height or target.size[1],
+        call=target.family.sampling,
+        **settings,
     )
     folder = Path(output) if output else _new_folder(target.folder)
     paths = save_images(images, prompts, folder)

@@ -38,6 +38,7 @@ def draw_samples(run: Run, folder: Path, should_stop: Callable[[], bool]) -> "li
                 width=width,
                 height=height,
                 negative=settings.negative_prompt,
+                call=run.training.family.sampling,
             )
     save_images(images, settings.prompts[: len(images)], folder)
     del pipeline

@@ -64,8 +64,9 @@ def assert_the_lora_acts(name: str, model: Path, lora: Path) -> None:
 
     def image():
         (drawn,) = draw_images(
-            pipeline, ["a boat"], seed=0, steps=2, guidance=1.0, width=EDGE_PX, height=EDGE_PX
-        )
+            pipeline, ["a boat"], seed=0, steps=2, guidance=1.0, width=EDGE_PX, height=EDGE_PX,
+            call=family.sampling,
+        )  # fmt: skip
         return drawn.tobytes()
 
     before = image()
