@@ -53,7 +53,9 @@ def checked(converted: Converted) -> Converted:
 def short(converted: Converted) -> dict[str, Setting]:
     """The settings that say more than preset and defaults do, in the order of our models."""
     base = base_of(converted)
-    order = {key: number for number, key in enumerate(all_keys())}
+    order: dict[str, int] = {}
+    for key in all_keys():
+        order.setdefault(key, len(order))
 
     def rank(key: str) -> tuple[int, int, int]:
         names = key.split(".")
@@ -71,11 +73,11 @@ def short(converted: Converted) -> dict[str, Setting]:
 
 
 def base_of(converted: Converted) -> Base:
-    """What the preset and our defaults say for the family and the method of an import."""
-    kind = converted.settings.get("train.method.kind")
-    above: dict[str, Any] = {"model": {"family": "", "base": ""}, "concepts": []}
-    if kind is not None:
-        above["train"] = {"method": {"kind": kind.value}}
+    """What the preset and our defaults say for the method and the optimizer of an import."""
+    above: dict[str, Any] = {"model": {"family": "", "base": ""}, "concepts": [], "train": {}}
+    for table in ("method", "optimizer"):
+        if (kind := converted.settings.get(f"train.{table}.kind")) is not None:
+            above["train"][table] = {"kind": kind.value}
     data = layers.merged(_preset(converted.preset), above)
     config = Config.model_validate(data).model_dump(mode="json")
     if converted.preset:

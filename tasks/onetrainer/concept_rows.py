@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from tasks.onetrainer.model_rows import is_lora
 from tasks.onetrainer.paths import HUB_NAME, MISSING
 from tasks.onetrainer.rows import (
     Answer,
@@ -15,6 +16,7 @@ from tasks.onetrainer.rows import (
     later,
     same,
     taken,
+    unlike,
     unneeded,
 )
 
@@ -38,19 +40,25 @@ def _path(value: Any, view: View) -> Iterable[Answer]:
 
 
 def _enabled(value: Any, view: View) -> Iterable[Answer]:
-    return [] if view["type"] == "PRIOR_PREDICTION" else [Put("enabled", bool(value))]
+    return [Put("enabled", False if _has_no_prior(view) else bool(value))]
+
+
+def _has_no_prior(view: View) -> bool:
+    """Whether there is no adapter that could be switched off to ask the model itself."""
+    is_prior = view["type"] == "PRIOR_PREDICTION"
+    return is_prior and view.run is not None and not is_lora(view.run)
 
 
 def _type(value: Any, view: View) -> Iterable[Answer]:
     kind = str(value)
-    if kind == "PRIOR_PREDICTION":
-        why = (
-            "prior prediction comes with a later version; the concept is switched off so that it "
-            "is not trained like the others"
-        )
-        return [Put("enabled", False, "was PRIOR_PREDICTION"), Left("not yet", why)]
-    if kind not in ("STANDARD", "VALIDATION"):
+    if kind not in ("STANDARD", "VALIDATION", "PRIOR_PREDICTION"):
         return [Left("unknown", "no such type; known: STANDARD, VALIDATION, PRIOR_PREDICTION")]
+    if _has_no_prior(view):
+        why = (
+            "only adapters can be switched off to ask the model itself; the concept is switched "
+            "off so that it is not trained like the others"
+        )
+        return [Left("different", why)]
     return [Put("type", kind.lower())]
 
 
@@ -157,6 +165,10 @@ CONCEPT: Table = {
     "text.caps_randomize_lowercase": same("text.caps_randomize_lowercase", False),
 }
 
+_SAMPLER = "samples are drawn with the model's own scheduler"
+_HIDDEN = "tokens behind a prompt are hidden as diffusers does it"
+_PAINTED = "samples are drawn from prompts alone"
+
 SAMPLE: Table = {
     "enabled": taken(True),
     "prompt": taken(""),
@@ -166,19 +178,19 @@ SAMPLE: Table = {
     "seed": taken(42),
     "diffusion_steps": taken(20),
     "cfg_scale": taken(7.0),
-    "random_seed": later(False, "every prompt has a fixed seed (train.sample.seed)"),
-    "noise_scheduler": later("DDIM", "samples are drawn with the model's own scheduler"),
-    "frames": later(1, "this version makes no video"),
-    "length": later(10.0, "this version makes no sound"),
+    "random_seed": unlike(False, "every prompt has a fixed seed (train.sample.seed)"),
+    "noise_scheduler": unlike("DDIM", _SAMPLER),
+    "frames": later(1, "there are no families for video"),
+    "length": later(10.0, "there are no families for sound"),
     "text_encoder_1_layer_skip": later(0, "clip skip"),
     "text_encoder_2_layer_skip": later(0, "clip skip"),
     "text_encoder_3_layer_skip": later(0, "clip skip"),
     "text_encoder_4_layer_skip": later(0, "clip skip"),
-    "transformer_attention_mask": later(False, "belongs to families of a later version"),
-    "force_last_timestep": later(False, "samples are drawn with the model's own scheduler"),
-    "prior_attention_mask": later(False, "belongs to families of a later version"),
-    "sample_inpainting": later(False, "inpainting models are not there"),
-    "base_image_path": later("", "inpainting models are not there"),
-    "mask_image_path": later("", "inpainting models are not there"),
+    "transformer_attention_mask": unlike(False, _HIDDEN),
+    "force_last_timestep": unlike(False, _SAMPLER),
+    "prior_attention_mask": unlike(False, _HIDDEN),
+    "sample_inpainting": later(False, _PAINTED),
+    "base_image_path": later("", _PAINTED),
+    "mask_image_path": later("", _PAINTED),
 }
 """One entry of a samples file; `convert_samples` reads those that are taken."""

@@ -5,12 +5,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tasks.config import presets
+from tasks.onetrainer.cadence_rows import CADENCES
 from tasks.onetrainer.caption_rows import CAPTIONS
 from tasks.onetrainer.concept_rows import CONCEPT
 from tasks.onetrainer.data_rows import DATA, resolution_text
+from tasks.onetrainer.embedding_rows import EMBEDDINGS
 from tasks.onetrainer.image_rows import CROPS, IMAGE
 from tasks.onetrainer.later_rows import LATER
-from tasks.onetrainer.model_rows import FAMILIES, METHODS, MODEL, PRESETS
+from tasks.onetrainer.method_rows import METHOD
+from tasks.onetrainer.model_rows import MODEL, family_of, is_lora, method_of
+from tasks.onetrainer.objective_rows import OBJECTIVE
 from tasks.onetrainer.optimizer_rows import OPTIMIZER
 from tasks.onetrainer.part_rows import PARTS
 from tasks.onetrainer.paths import Paths
@@ -26,7 +31,9 @@ from tasks.onetrainer.versions import (
     version_problem,
 )
 
-CONFIG_TABLES: tuple[Table, ...] = (MODEL, DATA, TRAIN, OPTIMIZER, PARTS, LATER)
+CONFIG_TABLES: tuple[Table, ...] = (
+    *(MODEL, DATA, METHOD, EMBEDDINGS, TRAIN, OBJECTIVE, CADENCES, OPTIMIZER, PARTS, LATER),
+)
 CONCEPT_TABLES: tuple[Table, ...] = (CONCEPT, IMAGE, CROPS, CAPTIONS)
 CONFIG_ROWS: Table = {key: row for table in CONFIG_TABLES for key, row in table.items()}
 CONCEPT_ROWS: Table = {key: row for table in CONCEPT_TABLES for key, row in table.items()}
@@ -37,6 +44,8 @@ SECRET = re.compile(r"(_token|secret|password|api_?key|credential)s?($|\.|_)", r
 # What a list of concepts, which names no model, is written for: OneTrainer's own defaults.
 LONE_PRESET = "sd15-lora"
 LONE_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+NEAREST = {"sd2": "sd15"}
+"""Families that have no preset, and whose presets suit them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,7 @@ def convert(source: Source, paths: Paths, name: str) -> Converted:
     if source.config is None:
         result.put(Put("model.base", LONE_BASE, "a list of concepts names none; put yours here"))
     else:
-        run = _config_view(source.config, paths)
+        run = _config_view(source, paths)
         preset = _preset(run)
         result.add_table(run, CONFIG_ROWS)
         result.add_samples(convert_samples(source.samples, paths))
@@ -146,23 +155,29 @@ class _Collected:
                 self.left.append(Untaken(key, value, answer))
 
 
-def _config_view(config: Mapping[str, Any], paths: Paths) -> View:
-    view = View(flat(current_config(config), CONFIG_ROWS), CONFIG_ROWS, paths)
-    return replace(view, facts={"multiple": _multiple(view)})
+def _config_view(source: Source, paths: Paths) -> View:
+    view = View(flat(current_config(source.config or {}), CONFIG_ROWS), CONFIG_ROWS, paths)
+    types = [current_concept(concept).get("type") for concept in source.concepts]
+    facts = {"multiple": _multiple(view), "has_held_out": "VALIDATION" in types}
+    return replace(view, facts=facts)
 
 
 def _multiple(run: View | None) -> int:
     """What sizes must be a multiple of for the family; 64 suits those that are not there yet."""
-    from tasks.families import FAMILIES as OURS
-
-    family = FAMILIES.get(str(run["model_type"])) if run is not None else "sd15"
-    return OURS[family].size_multiple if family else 64
+    if run is None:
+        return 8  # of LONE_PRESET
+    family = family_of(run)
+    return family.size_multiple if family else 64
 
 
 def _preset(run: View) -> str | None:
     """The preset that a configuration's family and method have."""
-    family = FAMILIES.get(str(run["model_type"]), "")
-    return PRESETS.get((family, METHODS.get(str(run["training_method"]), "")))
+    family, method = family_of(run), method_of(run)
+    if family is None or method is None:
+        return None
+    kind = "lora" if is_lora(run) else method
+    wanted = (f"{family.name}-{kind}", f"{NEAREST.get(family.name)}-{kind}")
+    return next((name for name in wanted if name in presets.names()), None)
 
 
 def _add_concepts(result: _Collected, source: Source, paths: Paths, run: View | None) -> None:

@@ -6,13 +6,11 @@ from typing import Any
 
 from tasks.onetrainer.rows import (
     Answer,
-    Left,
     Put,
     Row,
     Table,
     View,
     later,
-    only,
     same,
     taken,
     unlike,
@@ -60,20 +58,6 @@ def _resolution(value: Any, view: View) -> Iterable[Answer]:
     return [Put("data.resolution", ours, note)]
 
 
-def _masked(value: Any, view: View) -> Iterable[Answer]:
-    if not value:
-        return []
-    note = "masked_training: NAME-masklabel.png beside NAME.jpg"
-    why = "masks are prepared with the data; the loss that uses them comes with a later version"
-    return [Put("concepts.*.image.mask_source", "file", note), Left("not yet", why)]
-
-
-def _is_masked(view: View) -> bool:
-    return bool(view["masked_training"])
-
-
-_MASKS = "how much counts outside the mask comes with masked training"
-
 DATA: Table = {
     "concept_file_name": taken("training_concepts/concepts.json"),
     "concepts": taken(),
@@ -90,9 +74,4 @@ DATA: Table = {
     "only_cache": unlike(False, "run `tilewright prepare` instead of `tilewright run`"),
     "frames": later("25", "this version trains on images, not on video"),
     "custom_conditioning_image": later(False, "conditioning images (-condlabel) are not read"),
-    "masked_training": Row(False, _masked),
-    "unmasked_probability": only(_is_masked, later(0.1, _MASKS)),
-    "unmasked_weight": only(_is_masked, later(0.1, _MASKS)),
-    "normalize_masked_area_loss": only(_is_masked, later(False, _MASKS)),
-    "masked_prior_preservation_weight": only(_is_masked, later(0.0, _MASKS)),
 }

@@ -74,6 +74,9 @@ def _line(name: str, setting: Setting) -> list[str]:
 
 def _value(value: Any) -> str:
     """A TOML value on one line, a long list on several."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_key(name)} = {_value(one)}" for name, one in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
     if not isinstance(value, list):
         return tomli_w.dumps({"k": value}).removeprefix("k = ").rstrip("\n")
     parts = [_value(one) for one in value]
@@ -81,6 +84,11 @@ def _value(value: Any) -> str:
     if len(flat) <= WIDTH - 20:
         return flat
     return "\n".join(["[", *(f"    {part}," for part in parts), "]"])
+
+
+def _key(name: str) -> str:
+    """A name as a TOML key."""
+    return tomli_w.dumps({name: 0}).removesuffix(" = 0\n")
 
 
 def _appendix(left: Iterable[Untaken]) -> list[str]:

@@ -1,31 +1,39 @@
-"""Model, method and output: `model_type`, `training_method`, `output_model_format` and the like."""
+"""Model and output: `model_type`, `base_model_name`, `output_model_format` and the like."""
 
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.config.layers import SCHEME
-from tasks.onetrainer.paths import HUB_NAME, is_fixed, is_there
-from tasks.onetrainer.rows import Answer, Left, Put, Row, Table, View, later, unlike, unneeded
+from tasks.onetrainer.paths import HUB_NAME, is_there
+from tasks.onetrainer.rows import Answer, Left, Put, Row, Table, View, unlike, unneeded
+
+if TYPE_CHECKING:
+    from tasks.families.base import Family
 
 FAMILIES = {
     "STABLE_DIFFUSION_15": "sd15",
+    "STABLE_DIFFUSION_15_INPAINTING": "sd15_inpaint",
     "STABLE_DIFFUSION_20": "sd2",
     "STABLE_DIFFUSION_20_BASE": "sd2",
     "STABLE_DIFFUSION_21": "sd2",
     "STABLE_DIFFUSION_21_BASE": "sd2",
     "STABLE_DIFFUSION_XL_10_BASE": "sdxl",
+    "STABLE_DIFFUSION_XL_10_BASE_INPAINTING": "sdxl_inpaint",
+    "STABLE_DIFFUSION_3": "sd3",
+    "STABLE_DIFFUSION_35": "sd35",
+    "FLUX_DEV_1": "flux_dev",
+    "FLUX_2": "flux2",
+    "PIXART_ALPHA": "pixart_alpha",
+    "PIXART_SIGMA": "pixart_sigma",
+    "SANA": "sana",
+    "CHROMA_1": "chroma",
+    "QWEN": "qwen_image",
+    "Z_IMAGE": "z_image",
 }
-"""OneTrainer's model types that Tilewright trains."""
-
-PRESETS = {
-    ("sd15", "lora"): "sd15-lora",
-    ("sd2", "lora"): "sd15-lora",
-    ("sdxl", "lora"): "sdxl-lora",
-}
-"""The preset that fits a family and a method."""
-
-METHODS = {"LORA": "lora", "FINE_TUNE": "full"}
+"""OneTrainer's model types as families of ours, where there are such."""
+BY_NAME = {("flux_dev", "schnell"): "flux_schnell", ("flux2", "klein"): "flux2_klein"}
+"""Families that OneTrainer takes for another: by that one and a part of the base model's name."""
 
 _TWO = ("text_encoder", "text_encoder_2")
 _THREE = (*_TWO, "text_encoder_3")
@@ -46,12 +54,19 @@ _PARTS = {
 """The parts of a model by the start of its type's name, the first that fits; others have one text
 encoder and a transformer. A saved file holds settings of all parts of all models."""
 
-LORA_FORMATS = {
+FORMATS = {
+    "DIFFUSERS": "diffusers",
+    "ORIGINAL_SINGLE_FILE": "single_file",
+    "ORIGINAL_TRANSFORMER": "single_file",
+    "COMFY_TRANSFORMER": "single_file",
+    "LEGACY_SAFETENSORS": "single_file",
+    "SAFETENSORS": "embedding",
     "KOHYA_LORA": "kohya_lora",
     "DIFFUSERS_LORA": "diffusers_lora",
-    "DIFFUSERS": "diffusers_lora",
 }
 DTYPES = {"FLOAT_32": "float32", "FLOAT_16": "float16", "BFLOAT_16": "bfloat16"}
+KINDS = {"LORA": "lora", "LOHA": "loha", "LOKR": "lokr"}
+METHODS = {"LORA": "lora", "FINE_TUNE": "full", "EMBEDDING": "embedding"}
 
 
 def parts_of(model_type: str) -> tuple[str, ...]:
@@ -66,36 +81,41 @@ def denoiser_of(view: View) -> str:
     return next(part for part in parts if part in ("unet", "transformer", "prior"))
 
 
+def method_of(view: View) -> str | None:
+    """Our `train.method.kind`; None where OneTrainer trains something that is not trained here."""
+    if not is_lora(view):
+        return METHODS.get(str(view["training_method"]))
+    return KINDS.get(str(view["peft_type"]), "lora")
+
+
 def is_lora(view: View) -> bool:
     """Whether the file trains an adapter."""
     return bool(view["training_method"] == "LORA")
 
 
-def is_quantized(dtype: Any) -> bool:
-    """Whether a data type of OneTrainer's is one that Tilewright does not have yet."""
-    return dtype not in (*DTYPES, "TFLOAT_32", "NONE")
+def family_of(view: View) -> "Family | None":
+    """Our family of the file's model; None where it is not there yet."""
+    from tasks.families import FAMILIES as OURS
+
+    name = FAMILIES.get(str(view["model_type"]), "")
+    base = str(view["base_model_name"]).lower()
+    for (family, part), own in BY_NAME.items():
+        if family == name and part in base:
+            name = own
+    return OURS.get(name)
 
 
 def _family(value: Any, view: View) -> Iterable[Answer]:
-    family = FAMILIES.get(value)
-    if family is not None:
-        return [Put("model.family", family, always=True)]
-    known = ", ".join(sorted(set(FAMILIES.values())))
-    note = f"not there yet; this version has {known}"
+    from tasks.families import FAMILIES as OURS
+
+    if (family := family_of(view)) is not None:
+        return [Put("model.family", family.name, always=True)]
+    known = ", ".join(sorted(OURS))
     why = (
         f"this version trains {known}; the file keeps everything else, and commands refuse it "
         "until the family is there"
     )
-    return [Put("model.family", str(value).lower(), note), Left("not yet", why)]
-
-
-def _method(value: Any, view: View) -> Iterable[Answer]:
-    if value in METHODS:
-        return [Put("train.method.kind", METHODS[value], always=True)]
-    # The denoiser stays as it is in these methods, and commands refuse a file that says so.
-    frozen = Put("parts.denoiser.train", False, f"{value} trains something else, which is not yet")
-    why = "this version trains the denoiser, with a LoRA or in full; commands refuse the file"
-    return [frozen, Left("not yet", why)]
+    return [Put("model.family", str(value).lower(), "not there yet"), Left("not yet", why)]
 
 
 def _base(value: Any, view: View) -> Iterable[Answer]:
@@ -106,41 +126,53 @@ def _base(value: Any, view: View) -> Iterable[Answer]:
     return [Put("model.base", view.paths.written(text), view.paths.note(text), always=True)]
 
 
+def output_format(view: View) -> str | None:
+    """Our format of what the file trains: the one it names, else the usual one of the method."""
+    from tasks.families.output_formats import allowed_formats
+
+    kind, family = method_of(view), family_of(view)
+    if kind is None:
+        return None
+    wanted = FORMATS.get(str(view["output_model_format"]), "")
+    if is_lora(view) and wanted == "diffusers":
+        wanted = "diffusers_lora"
+    usual = {"full": ["diffusers"], "embedding": ["embedding"]}.get(kind, ["kohya_lora"])
+    if family is None and is_lora(view):
+        usual = ["kohya_lora", "diffusers_lora"]
+    allowed = usual if family is None else allowed_formats(family, kind)
+    return wanted if wanted in allowed else next(iter(allowed), None)
+
+
 def _format(value: Any, view: View) -> Iterable[Answer]:
-    method = METHODS.get(view["training_method"])
-    if view["training_method"] == "EMBEDDING":
-        return [Put("model.output_format", "embedding", "a later version has it")]
-    if method is None:
+    ours = output_format(view)
+    if ours is None:
         return []
-    if method == "full":
-        return _full_format(value)
-    if value in LORA_FORMATS:
-        return [Put("model.output_format", LORA_FORMATS[value])]
-    note = f"was {value}; this is the layout that WebUI, Forge and ComfyUI read"
-    return [Put("model.output_format", "kohya_lora", note)]
-
-
-def _full_format(value: Any) -> Iterable[Answer]:
-    if value == "DIFFUSERS":
-        return [Put("model.output_format", "diffusers")]
-    why = (
-        "a full model comes out as a diffusers folder; a single file comes with a later version. "
-        "diffusers and OneTrainer's convert tool turn the folder into one"
-    )
-    note = f"was {value}, which is not yet"
-    return [Put("model.output_format", "diffusers", note), Left("not yet", why)]
+    if FORMATS.get(str(value)) == ours or (is_lora(view) and value == "DIFFUSERS"):
+        return [Put("model.output_format", ours)]
+    if method_of(view) == "full":
+        why = "a single file of this family is not written; diffusers reads the folder"
+        return [Put("model.output_format", ours, f"was {value}"), Left("not yet", why)]
+    readers = {"kohya_lora": "the layout that WebUI, Forge and ComfyUI read"}
+    return [
+        Put("model.output_format", ours, f"was {value}; {readers.get(ours, 'its layout here')}")
+    ]
 
 
 def _output(value: Any, view: View) -> Iterable[Answer]:
     text = view.paths.written(str(value))
     path = PurePosixPath(text)
-    if METHODS.get(view["training_method"]) == "full":
+    if output_format(view) == "diffusers" or _trains_several_words(view):
         note = "a folder" if path.suffix in (".safetensors", ".ckpt") else ""
         return [Put("model.output", str(path.with_suffix("")) if note else text, note, always=True)]
     if path.suffix == ".safetensors":
         return [Put("model.output", text, always=True)]
     stem = path.with_suffix("") if path.suffix == ".ckpt" else path
     return [Put("model.output", f"{stem}.safetensors", f"was {value}", always=True)]
+
+
+def _trains_several_words(view: View) -> bool:
+    """Whether words are all that is trained, and more than one."""
+    return view["training_method"] == "EMBEDDING" and bool(view["additional_embeddings"])
 
 
 def _output_dtype(value: Any, view: View) -> Iterable[Answer]:
@@ -150,25 +182,16 @@ def _output_dtype(value: Any, view: View) -> Iterable[Answer]:
     return [Put("model.output_dtype", "float16", f"was {value}"), Left("not yet", why)]
 
 
-def _previous_lora(value: Any, view: View) -> Iterable[Answer]:
-    if not value or not is_lora(view):
-        return []
-    where = value if is_fixed(str(value)) else view.paths.written(str(value))
-    return [Left("not yet", f"training goes on from a backup of Tilewright's, not from {where}")]
-
-
 MODEL: Table = {
     "model_type": Row("STABLE_DIFFUSION_15", _family),
-    "training_method": Row("FINE_TUNE", _method),
     "base_model_name": Row("stable-diffusion-v1-5/stable-diffusion-v1-5", _base),
     "output_model_format": Row("SAFETENSORS", _format),
     "output_model_destination": Row("models/model.safetensors", _output),
     "output_dtype": Row("FLOAT_32", _output_dtype),
-    "lora_model_name": Row("", _previous_lora),
     "include_train_config": unlike(
         "NONE", "the model's header names the run and the dataset; their settings are in the store"
     ),
-    "save_filename_prefix": later("", "models in between are not saved, only backups"),
+    "save_filename_prefix": unlike("", "models in between are in folders named by their step"),
     "prevent_overwrites": unneeded(
         False, "a file that Tilewright did not write is never overwritten"
     ),

@@ -1,132 +1,157 @@
-"""The optimizer and its options; a hundred of them belong to optimizers that come later."""
+"""The optimizer: each of OneTrainer's hundred options counts only where the chosen one reads it."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
-from tasks.onetrainer.rows import Answer, Left, Put, Row, Table, View, later, only, taken, unneeded
+from tasks.config.optimizers.adapted import ONE_RATE, SCHEDULE_FREE
+from tasks.onetrainer.optimizer_kinds import OPTIMIZERS, SERIES, SOURCES, Ours
+from tasks.onetrainer.rows import Answer, Left, Put, Row, Table, View, later, unneeded
 
-ADAMW_LIKE = {
-    "ADAMW": "",
-    "ADAM": "AdamW with this weight decay is Adam only where the decay is 0",
-    "ADAMW_8BIT": "the same update; its memory is float32 here, not 8 bit",
-    "ADAMW_ADV": "the same update without its extras",
-    "SCHEDULE_FREE_ADAMW": "AdamW with a schedule stands in its place",
-}
-"""Optimizers whose learning rate suits AdamW, with what differs."""
+USUAL = "adamw"
+"""What run.toml need not say."""
 
-WEIGHT_DECAY = {"ADAM": 0.0, "ADAMW_ADV": 0.0}
-BETA2 = {"ADAMW_ADV": 0.99}
-"""OneTrainer's defaults where they are not AdamW's."""
+
+def ours_of(view: View) -> Ours | None:
+    """Our optimizer for the file's; None where there is none, and AdamW stands in its place."""
+    return OPTIMIZERS.get(str(view["optimizer.optimizer"]))
+
+
+def is_free(view: View) -> bool:
+    """Whether the optimizer averages weights instead of lowering the rate."""
+    ours = ours_of(view)
+    return ours is not None and ours.kind in SCHEDULE_FREE
+
+
+def has_one_rate(view: View) -> bool:
+    """Whether the optimizer finds one learning rate for all parts."""
+    ours = ours_of(view)
+    return ours is not None and ours.kind in ONE_RATE
+
+
+def steps_by_itself(view: View) -> bool:
+    """Whether Adafactor takes its relative step, which is a schedule here."""
+    return view["optimizer.optimizer"] == "ADAFACTOR" and bool(view["optimizer.relative_step"])
 
 
 def _optimizer(value: Any, view: View) -> Iterable[Answer]:
-    if value not in ADAMW_LIKE:
-        return [Left("not yet", "this version has AdamW, which stands in its place")]
-    if value == "ADAM" and not _decay(view["optimizer.weight_decay"], view):
+    ours = ours_of(view)
+    if ours is None:
+        return [Left("not yet", "this optimizer is not there; AdamW stands in its place")]
+    put = Put("train.optimizer.kind", ours.kind, always=ours.kind != USUAL)
+    return [put, Left("different", ours.told)] if ours.told else [put]
+
+
+def _option(key: str, default: Any) -> Row:
+    """An option: a setting of the chosen optimizer, something without a place, or not read."""
+
+    def convert(value: Any, view: View) -> Iterable[Answer]:
+        ours = ours_of(view)
+        if ours is None:
+            return []
+        names = [name for name in ours.options if _source(ours, name) == key]
+        if names:
+            return [put for name in names for put in _puts(name, ours.options[name], key, view)]
+        if key in ours.untaken and value not in (None, ours.untaken[key]):
+            return [Left("not yet", f"{ours.kind} has no such option here")]
         return []
-    return [Left("not yet", ADAMW_LIKE[value])] if ADAMW_LIKE[value] else []
+
+    return Row(default, convert)
 
 
-def _betas(value: Any, view: View) -> Iterable[Answer]:
-    name, second = view["optimizer.optimizer"], view["optimizer.beta2"]
-    if name not in ADAMW_LIKE:
+def _source(ours: Ours, name: str) -> str:
+    return ours.sources.get(name, SOURCES.get(name, name))
+
+
+def _puts(name: str, fallback: Any, key: str, view: View) -> Iterable[Answer]:
+    """A setting from a file's value, or from what null means there."""
+    place = f"train.optimizer.{name}"
+    if isinstance(fallback, tuple):
+        keys = SERIES[key][: len(fallback)]
+        pairs = zip(keys, fallback, strict=True)
+        return [Put(place, [_said(one, other, view) for one, other in pairs])]
+    value = _said(key, fallback, view)
+    if name == "adamw_rate":
+        return _share(place, float(value), float(view["learning_rate"]))
+    # No limit of growth is infinity there and left out here.
+    return [] if value is None or value == math.inf else [Put(place, value)]
+
+
+def _share(place: str, rate: float, of: float) -> Iterable[Answer]:
+    """A rate that is said as a share of the learning rate here."""
+    if not of:
         return []
-    second = BETA2.get(name, 0.999) if second is None else second
-    return [Put("train.optimizer.betas", [0.9 if value is None else value, second])]
+    note = f"{rate:g} / {of:g}; it multiplies train.learning_rate"
+    return [Put(place, float(f"{rate / of:.6g}"), note)]
 
 
-def _eps(value: Any, view: View) -> Iterable[Answer]:
-    if view["optimizer.optimizer"] not in ADAMW_LIKE:
-        return []
-    return [Put("train.optimizer.eps", 1e-8 if value is None else value)]
+def _said(key: str, fallback: Any, view: View) -> Any:
+    value = view[f"optimizer.{key}"]
+    return fallback if value is None else value
 
 
-def _weight_decay(value: Any, view: View) -> Iterable[Answer]:
-    if view["optimizer.optimizer"] not in ADAMW_LIKE:
-        return []
-    return [Put("train.optimizer.weight_decay", _decay(value, view))]
-
-
-def _decay(value: Any, view: View) -> Any:
-    return WEIGHT_DECAY.get(view["optimizer.optimizer"], 0.01) if value is None else value
-
-
-def _has_options(view: View) -> bool:
-    """Adam and AdamW read none of the options of others, which a saved file holds all the same."""
-    return view["optimizer.optimizer"] not in ("ADAM", "ADAMW")
-
-
-def _others(defaults: dict[str, Any]) -> dict[str, Row]:
-    why = "an option of an optimizer that this version does not have"
-    rows = {key: later(value, why, quiet=(False,)) for key, value in defaults.items()}
-    return {f"optimizer.{key}": only(_has_options, row) for key, row in rows.items()}
-
+_OFF = (
+    *("adam_w_mode", "amsgrad", "bias_correction", "centered", "decouple", "nesterov", "no_prox"),
+    *("relative_step", "safeguard_warmup", "scale_parameter", "use_bias_correction"),
+    *("warmup_init", "decoupled_decay", "fixed_decay", "weight_decouple", "rectify"),
+    *("degenerated_to_sgd", "ams_bound", "adanorm", "adam_debias", "cautious", "use_speed"),
+    *("use_cautious", "use_grams", "use_adopt", "use_orthograd", "nnmf_factor", "use_atan2"),
+    *("kourkoutas_beta", "MuonWithAuxAdam", "muon_adam_regex", "normuon_variant"),
+    *("low_rank_ortho", "accelerated_ns", "cautious_wd", "approx_mars", "compile"),
+    *("auto_kappa_p", "spectral_normalization", "stochastic_sign", "factored_2nd", "fisher_wd"),
+    *("orthogonal_sinkhorn", "normed_momentum", "snr_cond", "geometric_wd", "use_focus"),
+    *("use_AdEMAMix", "Simplified_AdEMAMix", "cautious_mask", "grams_moment"),
+)
+_ON = (
+    *("weight_decay_by_lr", "split_groups", "split_groups_mean", "factored", "factored_fp32"),
+    *("use_stableadamw", "d_limiter", "use_schedulefree", "rms_rescaling"),
+)
+_UNSET = (
+    *("alpha", "beta1", "beta2", "beta3", "clip_threshold", "d0", "d_coef", "dampening", "eps"),
+    *("eps2", "decay_rate", "growth_rate", "initial_accumulator_value", "initial_accumulator"),
+    *("lr_decay", "max_unorm", "min_8bit_size", "momentum", "r", "weight_decay"),
+    *("weight_lr_power", "k", "xi", "n_sma_threshold", "prodigy_steps", "beta1_warmup"),
+    *("min_beta1", "schedulefree_c", "ns_steps", "muon_hidden_layers", "muon_adam_lr"),
+    *("muon_te1_adam_lr", "muon_te2_adam_lr", "beta2_normuon", "ortho_rank"),
+    *("sinkhorn_iterations", "nesterov_coef", "beta3_ema", "alpha_grad"),
+)
+_VALUES = {
+    "muon_adam_config": {},
+    "orthogonal_gradient": "disabled",
+    "centered_wd": 0.0,
+    "centered_wd_mode": "full",
+    "state_precision": "auto",
+}
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(_OFF, False),
+    **dict.fromkeys(_ON, True),
+    **dict.fromkeys(_UNSET),
+    **_VALUES,
+}
+"""Options that some optimizer's update depends on, with OneTrainer's defaults."""
+_ONLY_SPEED = {
+    **dict.fromkeys(("foreach", "capturable", "use_triton", "is_paged", "fsdp_in_use"), False),
+    "block_wise": False,
+    "fused": False,
+    "differentiable": False,
+    **dict.fromkeys(("optim_bits", "quant_block_size", "slice_p", "log_every")),
+}
+_FALLBACK = "torch and bitsandbytes choose; it changes speed or memory, not what is learnt"
 
 OPTIMIZER: Table = {
     "optimizer.optimizer": Row("ADAMW", _optimizer),
-    "optimizer.beta1": Row(None, _betas),
-    "optimizer.beta2": taken(),
-    "optimizer.eps": Row(None, _eps),
-    "optimizer.weight_decay": Row(None, _weight_decay),
     "optimizer.stochastic_rounding": unneeded(
-        True, "trained weights are float32 here, so nothing is rounded", quiet=(False,)
+        True, "weights in bfloat16 are always rounded so, and float32 needs it not", quiet=(False,)
     ),
-    "optimizer.fused": unneeded(False, "only speed; torch chooses", quiet=(True,)),
-    "optimizer.foreach": unneeded(False, "only speed; torch chooses", quiet=(True,)),
-    "optimizer.capturable": unneeded(False, "only speed"),
-    "optimizer.differentiable": unneeded(False, "nothing here differentiates an optimizer"),
     "optimizer.fused_back_pass": later(False, "the optimizer step inside the backward pass"),
-    "optimizer.amsgrad": later(False, "the AMSGrad variant"),
     "optimizer.maximize": unneeded(False, "a loss is never maximised here"),
+    "optimizer.percentile_clipping": later(None, "clipping by past gradients", quiet=(100,)),
     "optimizer_defaults": unneeded(
         {}, "what OneTrainer's window remembers of other optimizers", quiet=(None,)
     ),
-    **_others(
-        {
-            **dict.fromkeys(
-                (
-                    *("adam_w_mode", "bias_correction", "block_wise", "centered", "decouple"),
-                    *("fsdp_in_use", "is_paged", "nesterov", "no_prox", "relative_step"),
-                    *("safeguard_warmup", "scale_parameter", "use_bias_correction", "use_triton"),
-                    *("warmup_init", "decoupled_decay", "fixed_decay", "weight_decouple"),
-                    *("rectify", "degenerated_to_sgd", "ams_bound", "adanorm", "adam_debias"),
-                    *("cautious", "use_speed", "use_cautious", "use_grams", "use_adopt"),
-                    *("use_orthograd", "nnmf_factor", "use_atan2", "kourkoutas_beta"),
-                    *("MuonWithAuxAdam", "muon_adam_regex", "normuon_variant", "low_rank_ortho"),
-                    *("accelerated_ns", "cautious_wd", "approx_mars", "compile", "auto_kappa_p"),
-                    *("spectral_normalization", "stochastic_sign", "factored_2nd", "fisher_wd"),
-                    *("orthogonal_sinkhorn", "normed_momentum", "snr_cond", "geometric_wd"),
-                    *("use_focus", "use_AdEMAMix", "Simplified_AdEMAMix", "cautious_mask"),
-                    "grams_moment",
-                ),
-                False,
-            ),
-            **dict.fromkeys(
-                (
-                    *("weight_decay_by_lr", "split_groups", "split_groups_mean", "factored"),
-                    *("factored_fp32", "use_stableadamw", "d_limiter", "use_schedulefree"),
-                    "rms_rescaling",
-                ),
-                True,
-            ),
-            **dict.fromkeys(
-                (
-                    *("alpha", "beta3", "clip_threshold", "d0", "d_coef", "dampening"),
-                    *("decay_rate", "eps2", "growth_rate", "initial_accumulator_value"),
-                    *("initial_accumulator", "log_every", "lr_decay", "max_unorm"),
-                    *("min_8bit_size", "quant_block_size", "momentum", "optim_bits"),
-                    *("percentile_clipping", "r", "weight_lr_power", "k", "xi"),
-                    *("n_sma_threshold", "slice_p", "prodigy_steps", "beta1_warmup", "min_beta1"),
-                    *("schedulefree_c", "ns_steps", "muon_hidden_layers", "muon_adam_lr"),
-                    *("muon_te1_adam_lr", "muon_te2_adam_lr", "beta2_normuon", "ortho_rank"),
-                    *("sinkhorn_iterations", "nesterov_coef", "beta3_ema", "alpha_grad"),
-                ),
-            ),
-            "muon_adam_config": {},
-            "orthogonal_gradient": "disabled",
-            "centered_wd": 0.0,
-            "centered_wd_mode": "full",
-            "state_precision": "auto",
-        }
-    ),
+    **{
+        f"optimizer.{key}": unneeded(default, _FALLBACK, quiet=(True, 32, 8, 0, 1, 11, 2048))
+        for key, default in _ONLY_SPEED.items()
+    },
+    **{f"optimizer.{key}": _option(key, default) for key, default in _DEFAULTS.items()},
 }

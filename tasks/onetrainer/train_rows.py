@@ -1,11 +1,13 @@
-"""Method, learning rate, schedule, length and cadence of a training."""
+"""Rates, schedule, length, data types and devices of a training, and the averaged weights."""
 
-import math
-from collections.abc import Iterable
+import ast
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tasks.onetrainer.model_rows import DTYPES, denoiser_of, is_lora
-from tasks.onetrainer.optimizer_rows import ADAMW_LIKE
+from tasks.onetrainer.model_rows import DTYPES
+from tasks.onetrainer.objective_rows import SCALERS
+from tasks.onetrainer.optimizer_rows import is_free, ours_of, steps_by_itself
 from tasks.onetrainer.rows import (
     Answer,
     Left,
@@ -13,6 +15,7 @@ from tasks.onetrainer.rows import (
     Row,
     Table,
     View,
+    choice,
     later,
     only,
     same,
@@ -20,77 +23,107 @@ from tasks.onetrainer.rows import (
     unlike,
     unneeded,
 )
+from tasks.onetrainer.units import optimizer_steps
 
-SCHEDULES = {"CONSTANT": "constant", "LINEAR": "linear", "COSINE": "cosine"}
-SCALED = {
-    "BATCH": ("batch_size",),
-    "GLOBAL_BATCH": ("batch_size",),
-    "GRADIENT_ACCUMULATION": ("gradient_accumulation_steps",),
-    "BOTH": ("batch_size", "gradient_accumulation_steps"),
-    "GLOBAL_BOTH": ("batch_size", "gradient_accumulation_steps"),
+SCHEDULES = {
+    "CONSTANT": "constant",
+    "LINEAR": "linear",
+    "COSINE": "cosine",
+    "COSINE_WITH_RESTARTS": "cosine_with_restarts",
+    "COSINE_WITH_HARD_RESTARTS": "cosine_with_hard_restarts",
+    "REX": "rex",
+    "ADAFACTOR": "adafactor",
+    "CUSTOM": "custom",
 }
-"""What the learning rate is multiplied with the root of, by `learning_rate_scaler`."""
-
-UNITS = {"STEP": "step", "EPOCH": "epoch"}
-TIMES = ("SECOND", "MINUTE", "HOUR")
+WITHOUT_FLOOR = ("CONSTANT", "ADAFACTOR", "CUSTOM")
+"""Schedules that do not read `learning_rate_min_factor`."""
+RELATIVE_RATE, RELATIVE_WARMUP = 0.01, 10_000
+"""Of Adafactor's relative step: the rate at first, and the steps of its `warmup_init`."""
+ATTENTION = {
+    "SDP": "auto",
+    "DEFAULT": "auto",
+    "XFORMERS": "auto",
+    "FLASH": "flash",
+    "CUDNN": "cudnn",
+}
 
 
 def _learning_rate(value: Any, view: View) -> Iterable[Answer]:
-    optimizer = view["optimizer.optimizer"]
-    if optimizer not in ADAMW_LIKE:
+    if ours_of(view) is None:
+        optimizer = view["optimizer.optimizer"]
         why = (
             f"it is meant for {optimizer}; set train.learning_rate to what suits AdamW "
             "(1e-4 is usual for a LoRA)"
         )
         return [Left("different", why)]
-    part = denoiser_of(view)
-    own = view[f"{part}.learning_rate"]
-    rate = value if own is None else own
-    note = "" if own is None else f"of {part}; learning_rate was {value:g}"
-    factors = [view[key] for key in SCALED.get(view["learning_rate_scaler"], ())]
-    if factors and (scale := math.sqrt(math.prod(factors))) != 1:
-        note = f"{rate:g} x {scale:.3g}, which learning_rate_scaler does at the start of a run"
-        rate = float(f"{rate * scale:.6g}")
-    return [Put("train.learning_rate", rate, note)]
-
-
-def _scaler(value: Any, view: View) -> Iterable[Answer]:
-    if "GLOBAL" not in str(value):
-        return []
-    return [Left("different", "multiply train.learning_rate by the root of the number of GPUs")]
+    if steps_by_itself(view):
+        note = "the relative step of Adafactor, which does not read learning_rate"
+        return [Put("train.learning_rate", RELATIVE_RATE, note)]
+    return [Put("train.learning_rate", value)]
 
 
 def _schedule(value: Any, view: View) -> Iterable[Answer]:
-    if value in SCHEDULES:
+    if steps_by_itself(view):
+        note = "the relative step of Adafactor"
+        return [Put("train.schedule.kind", "adafactor", note)]
+    if value not in SCHEDULES:
+        return [Left("unknown", f"no such schedule; known: {', '.join(SCHEDULES)}")]
+    if is_free(view) and value != "CONSTANT":
+        note = f"was {value}, in place of which OneTrainer too takes this for such an optimizer"
+        return [Put("train.schedule.kind", "constant", note)]
+    if value != "CUSTOM":
         return [Put("train.schedule.kind", SCHEDULES[value])]
-    near = "cosine" if str(value).startswith("COSINE") else "constant"
-    why = f'this version has constant, linear and cosine; "{near}" stands in its place'
-    return [Put("train.schedule.kind", near, f"was {value}"), Left("not yet", why)]
+    module, _, name = str(view["custom_learning_rate_scheduler"] or "").rpartition(".")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", module) or not name.isidentifier():
+        return [Left("different", "custom_learning_rate_scheduler names no class: module.Class")]
+    return [
+        Put("train.schedule.kind", "custom"),
+        Put("train.schedule.function", f"{module}:{name}"),
+        Put("train.schedule.params", _params(view["scheduler_params"])),
+    ]
+
+
+def _params(said: Any) -> dict[str, Any]:
+    """Arguments of a scheduler class, which OneTrainer keeps as a list of pairs of texts."""
+    return {str(pair["key"]): _literal(str(pair["value"])) for pair in said or ()}
+
+
+def _literal(text: str) -> Any:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):  # a name or a placeholder such as %LR%
+        return text
+    return value if isinstance(value, int | float | str | bool) else text
 
 
 def _warmup(value: Any, view: View) -> Iterable[Answer]:
+    if steps_by_itself(view):
+        steps = RELATIVE_WARMUP if view["optimizer.warmup_init"] else 0
+        return _warmup_steps(steps, "the warmup_init of that step" if steps else "")
     if 0 < value <= 1:
-        why = (
-            "the number of steps is not known before the data is; set train.schedule.warmup_steps "
-            f"to {value:.0%} of the steps that `tilewright plan` tells"
-        )
-        note = f"was {value:.0%} of all steps: put their number here"
-        return [Put("train.schedule.warmup_steps", 0, note), Left("different", why)]
-    steps, note = _optimizer_steps(max(value, 0), view)
-    return [Put("train.schedule.warmup_steps", steps, note)]
+        share = min(value, 0.999)
+        note = "" if share == value else "was 1, all steps"
+        return [
+            Put("train.schedule.warmup_steps", 0),
+            Put("train.schedule.warmup_fraction", share, note),
+        ]
+    return _warmup_steps(*optimizer_steps(max(value, 0), view))
 
 
-def _min_factor(value: Any, view: View) -> Iterable[Answer]:
-    note = "the rate stops falling there; OneTrainer's curve ends there" if value else ""
-    return [Put("train.schedule.min_factor", value, note)]
+def _warmup_steps(steps: int, note: str = "") -> Iterable[Answer]:
+    """Only one of the two settings of a warm-up may be said, whatever the preset says."""
+    return [
+        Put("train.schedule.warmup_steps", steps, note),
+        Put("train.schedule.warmup_fraction", 0.0),
+    ]
 
 
-def _optimizer_steps(value: float, view: View) -> tuple[int, str]:
-    """A number of OneTrainer's steps, which are batches, in optimizer steps."""
-    batches = int(view["gradient_accumulation_steps"])
-    if batches <= 1:
-        return int(value), ""
-    return max(1, int(value / batches)), f"was {value:g} batches; steps are optimizer steps here"
+def _reads_floor(view: View) -> bool:
+    return view["learning_rate_scheduler"] not in WITHOUT_FLOOR and not is_free(view)
+
+
+def _restarts(view: View) -> bool:
+    return "RESTARTS" in str(view["learning_rate_scheduler"])
 
 
 def _clip(value: Any, view: View) -> Iterable[Answer]:
@@ -99,10 +132,17 @@ def _clip(value: Any, view: View) -> Iterable[Answer]:
 
 def _train_dtype(value: Any, view: View) -> Iterable[Answer]:
     if value == "TFLOAT_32":
-        return [Put("train.train_dtype", "float32", "was TFLOAT_32")]
-    if value in DTYPES:
-        return [Put("train.train_dtype", DTYPES[value])]
-    return [Left("unknown", f"no such data type; known: {', '.join(DTYPES)}")]
+        return [Put("train.train_dtype", "float32", "was TFLOAT_32"), Put("train.tf32", True)]
+    if value not in DTYPES:
+        return [Left("unknown", f"no such data type; known: {', '.join(DTYPES)}")]
+    exact = [Put("train.tf32", False)] if value == "FLOAT_32" else []
+    return [Put("train.train_dtype", DTYPES[value]), *exact]
+
+
+def _attention(value: Any, view: View) -> Iterable[Answer]:
+    if value in ATTENTION:
+        return [Put("train.attention", ATTENTION[value])]
+    return [Left("different", "train.attention is auto, flash, efficient, cudnn or math")]
 
 
 def _device(value: Any, view: View) -> Iterable[Answer]:
@@ -121,72 +161,46 @@ def _processes(value: Any, view: View) -> Iterable[Answer]:
     return [Left("different", "set train.processes to the number of GPUs")]
 
 
-def _cadence(key: str, default: int, unit_key: str) -> Row:
-    """A number whose unit stands under another key: `backup_after` with `backup_after_unit`."""
-
-    def convert(value: Any, view: View) -> Iterable[Answer]:
-        unit = view[unit_key]
-        if unit == "NEVER" or value <= 0:
-            return [Put(f"{key}.every", 0)]
-        if unit == "ALWAYS":
-            return [Put(f"{key}.every", 1), Put(f"{key}.unit", "step")]
-        if unit in UNITS:
-            steps, note = _optimizer_steps(value, view) if unit == "STEP" else (int(value), "")
-            every = Put(f"{key}.every", max(1, steps), note, always=True)
-            return [every, Put(f"{key}.unit", UNITS[unit], always=True)]
-        if unit not in TIMES:
-            return [Left("unknown", f"{unit} is no unit of OneTrainer's")]
-        why = f"counted in steps or epochs, not in {str(unit).lower()}s; set {key}.every and .unit"
-        return [Left("different", why)]
-
-    return Row(default, convert)
+def _ema(value: Any, view: View) -> Iterable[Answer]:
+    kinds: Mapping[str, str] = {"OFF": "off", "GPU": "device", "CPU": "cpu"}
+    if value not in kinds:
+        return [Left("unknown", f"no such place; known: {', '.join(kinds)}")]
+    if value != "OFF" and is_free(view):
+        return [Left("different", "a schedule-free optimizer averages the weights by itself")]
+    return [Put("train.ema.kind", kinds[value])]
 
 
-def _keep(value: Any, view: View) -> Iterable[Answer]:
-    if value:
-        return [Put("train.backup.keep", view["rolling_backup_count"])]
-    return [Left("different", "OneTrainer keeps all backups; here train.backup.keep are kept")]
-
-
-def _peft(value: Any, view: View) -> Iterable[Answer]:
-    if value == "LORA":
-        return []
-    return [Left("not yet", "this version has the plain LoRA, which stands in its place")]
+def _has_ema(view: View) -> bool:
+    return bool(view["ema"] != "OFF") and not is_free(view)
 
 
 TRAIN: Table = {
     "learning_rate": Row(3e-6, _learning_rate),
-    "learning_rate_scaler": Row("NONE", _scaler),
+    "learning_rate_scaler": choice("train.learning_rate_scaler", "NONE", SCALERS),
     "learning_rate_scheduler": Row("CONSTANT", _schedule),
     "learning_rate_warmup_steps": Row(200.0, _warmup),
-    "learning_rate_min_factor": Row(0.0, _min_factor),
-    "learning_rate_cycles": later(1.0, "schedules with restarts"),
-    "custom_learning_rate_scheduler": later(None, "schedules of your own", quiet=("",)),
-    "scheduler_params": later([], "schedules of your own", quiet=(None,)),
+    "learning_rate_min_factor": only(_reads_floor, same("train.schedule.min_factor", 0.0)),
+    "learning_rate_cycles": only(_restarts, same("train.schedule.cycles", 1.0)),
+    "custom_learning_rate_scheduler": taken(),
+    "scheduler_params": taken([]),
     "epochs": same("train.epochs", 100),
     "batch_size": same("train.batch_size", 1),
     "gradient_accumulation_steps": same("train.gradient_accumulation_steps", 1),
     "clip_grad_norm": Row(1.0, _clip, nullable=True),
     "train_dtype": Row("FLOAT_16", _train_dtype),
     "fallback_train_dtype": unneeded("BFLOAT_16", "nothing here falls back", quiet=("FLOAT_32",)),
+    "enable_autocast_cache": unneeded(True, "torch's own setting is kept"),
+    "attention_mechanism": Row("SDP", _attention),
+    "compile": same("train.compile", False),
     "train_device": Row("cuda", _device),
-    "temp_device": unneeded("cpu", "text encoders and VAE are not in memory while training"),
+    "temp_device": unneeded("cpu", "what does not train is not in memory while training"),
     "multi_gpu": Row(False, _processes),
     "device_indexes": taken(""),
-    "lora_rank": only(is_lora, same("train.method.rank", 16)),
-    "lora_alpha": only(is_lora, same("train.method.alpha", 1.0)),
-    "peft_type": only(is_lora, Row("LORA", _peft)),
-    "backup_after": _cadence("train.backup", 30, "backup_after_unit"),
-    "backup_after_unit": taken("MINUTE"),
-    "rolling_backup": Row(False, _keep),
-    "rolling_backup_count": taken(3),
-    "backup_before_save": unneeded(True, "a backup is always written at the end"),
-    "sample_after": _cadence("train.sample", 10, "sample_after_unit"),
-    "sample_after_unit": taken("MINUTE"),
-    "sample_definition_file_name": taken("training_samples/samples.json"),
-    "samples": taken(),
-    "sample_skip_first": unlike(0, "samples are drawn from the first time on"),
-    "continue_last_backup": unlike(
-        False, "the same command goes on by itself; `tilewright train --resume RUN_ID` picks a run"
+    "ema": Row("OFF", _ema),
+    "ema_decay": only(_has_ema, same("train.ema.decay", 0.999)),
+    "ema_update_step_interval": only(_has_ema, same("train.ema.update_every", 5)),
+    "non_ema_sampling": only(
+        _has_ema, unlike(True, "samples are drawn with the averaged weights alone")
     ),
+    "block_learning_rate_multiplier": later({}, "one learning rate for all layers", quiet=(None,)),
 }

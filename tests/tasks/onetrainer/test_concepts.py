@@ -85,13 +85,14 @@ def test_one_prompt_file_for_all(onetrainer: OneTrainer) -> None:
     assert only(onetrainer, text={"prompt_path": "prompts.txt"}).prompt_path is None
 
 
-def test_prior_prediction_is_switched_off_and_not_trained_like_others(
-    onetrainer: OneTrainer,
-) -> None:
-    result = onetrainer.concept(type="PRIOR_PREDICTION")
-    ours = result.config.concepts[0]
+def test_prior_prediction_needs_an_adapter(onetrainer: OneTrainer) -> None:
+    prior = [concept(name="a"), concept(name="p", type="PRIOR_PREDICTION")]
+    ours = onetrainer.imported(SD15_LORA, prior).config.concepts[1]
+    assert (ours.enabled, ours.type) == (True, "prior_prediction")
+    full = onetrainer.imported({**SD15_LORA, "training_method": "FINE_TUNE"}, prior)
+    ours = full.config.concepts[1]
     assert (ours.enabled, ours.type) == (False, "standard")
-    assert result.left["concepts.0.type"].startswith("not yet: prior prediction")
+    assert full.left["concepts.1.type"].startswith("different: only adapters")
 
 
 @pytest.mark.parametrize(
@@ -146,12 +147,19 @@ def test_conversions_have_a_comment(onetrainer: OneTrainer) -> None:
     assert "kept tags keep their capitals" in result.comment("caps_randomize_enable")
 
 
-def test_masks_are_prepared_for_every_concept(onetrainer: OneTrainer) -> None:
-    config = {**SD15_LORA, "masked_training": True, "unmasked_weight": 0.3}
-    result = onetrainer.imported(config, [concept(name="a"), concept(name="b")])
+def test_masks_count_in_every_concept(onetrainer: OneTrainer) -> None:
+    said = {"masked_training": True, "unmasked_weight": 0.3, "normalize_masked_area_loss": True}
+    said |= {"masked_prior_preservation_weight": 0.5, "unmasked_probability": 0.2}
+    result = onetrainer.imported({**SD15_LORA, **said}, [concept(name="a"), concept(name="b")])
     assert [one.image.mask_source for one in result.config.concepts] == ["file", "file"]
-    assert result.left["masked_training"].startswith("not yet: masks are prepared")
-    assert result.left["unmasked_weight"].startswith("not yet")
+    mask = result.config.train.mask
+    assert (mask.enabled, mask.unmasked_weight, mask.normalize) == (True, 0.3, True)
+    # OneTrainer reads the probability for models only that are told a mask.
+    assert (mask.prior_weight, mask.unmasked_probability) == (0.5, 0.0)
+    assert "masked_training" not in result.left
+
+
+def test_changes_of_masks_are_not_there(onetrainer: OneTrainer) -> None:
     image = {"enable_random_circular_mask_shrink": True}
     assert "concepts.0.image.enable_random_circular_mask_shrink" in (
         onetrainer.concept(image=image).left

@@ -2,6 +2,8 @@ from typing import Any
 
 import pytest
 
+from tasks.onetrainer.objective_rows import SCALERS
+from tasks.onetrainer.train_rows import SCHEDULES
 from tests.tasks.onetrainer.onetrainer_files import SD15_LORA, OneTrainer, Result
 
 
@@ -9,24 +11,13 @@ def imported(onetrainer: OneTrainer, **said: Any) -> Result:
     return onetrainer.imported({**SD15_LORA, **said})
 
 
-@pytest.mark.parametrize(
-    ("scaler", "rate"),
-    [
-        ("NONE", 2e-4),
-        ("BATCH", 4e-4),
-        ("GRADIENT_ACCUMULATION", 6e-4),
-        ("BOTH", 12e-4),
-        ("GLOBAL_BOTH", 12e-4),
-    ],
-)
-def test_the_learning_rate_scaler_is_calculated(
-    onetrainer: OneTrainer, scaler: str, rate: float
-) -> None:
-    said = {"learning_rate": 2e-4, "batch_size": 4, "gradient_accumulation_steps": 9}
-    result = imported(onetrainer, **said, learning_rate_scaler=scaler)
-    assert result.config.train.learning_rate == pytest.approx(rate)
-    assert ("learning_rate_scaler" in result.comment("learning_rate")) is (scaler != "NONE")
-    assert ("learning_rate_scaler" in result.left) is scaler.startswith("GLOBAL")
+@pytest.mark.parametrize(("theirs", "ours"), SCALERS.items())
+def test_scalers_have_other_names(onetrainer: OneTrainer, theirs: str, ours: str) -> None:
+    result = imported(onetrainer, learning_rate_scaler=theirs, loss_scaler=theirs)
+    train = result.config.train
+    assert (train.learning_rate_scaler, train.loss_scaler) == (ours, ours)
+    assert train.learning_rate == 0.0003
+    assert not {"learning_rate_scaler", "loss_scaler"} & result.left.keys()
 
 
 def test_steps_are_optimizer_steps_here_and_batches_there(onetrainer: OneTrainer) -> None:
@@ -40,88 +31,91 @@ def test_steps_are_optimizer_steps_here_and_batches_there(onetrainer: OneTrainer
         sample_after_unit="EPOCH",
         rolling_backup=True,
         rolling_backup_count=5,
+        unet={"stop_training_after": 400, "stop_training_after_unit": "STEP"},
     )
-    train = result.config.train
+    train, denoiser = result.config.train, result.config.parts.denoiser
     assert train.schedule.warmup_steps == 50
     assert (train.backup.every, train.backup.unit, train.backup.keep) == (25, "step", 5)
     assert (train.sample.every, train.sample.unit) == (2, "epoch")
+    assert denoiser.stop_after is not None
+    assert (denoiser.stop_after.n, denoiser.stop_after.unit) == (100, "step")
     assert result.comment("warmup_steps").startswith("was 200 batches")
     assert not {"backup_after", "sample_after", "rolling_backup"} & result.left.keys()
 
 
 @pytest.mark.parametrize(
-    ("unit", "every"), [("NEVER", 0), ("ALWAYS", 1), ("MINUTE", 500), ("HOUR", 500)]
+    ("unit", "every", "ours"),
+    [
+        ("NEVER", 0, "step"),
+        ("ALWAYS", 1, "step"),
+        ("STEP", 10, "step"),
+        ("EPOCH", 10, "epoch"),
+        ("SECOND", 1, "minute"),
+        ("MINUTE", 10, "minute"),
+        ("HOUR", 600, "minute"),
+    ],
 )
-def test_units_of_time_keep_our_cadence_and_are_told(
-    onetrainer: OneTrainer, unit: str, every: int
-) -> None:
+def test_units_of_cadences(onetrainer: OneTrainer, unit: str, every: int, ours: str) -> None:
     result = imported(onetrainer, backup_after=10, backup_after_unit=unit)
-    assert result.config.train.backup.every == every
-    assert ("backup_after" in result.left) is (every == 500)
+    backup = result.config.train.backup
+    assert (backup.every, backup.unit) == (every, ours)
+    assert ("was 10" in result.comment("every")) is (unit in ("SECOND", "HOUR"))
+    assert "backup_after" not in result.left
 
 
-def test_a_share_of_all_steps_cannot_be_known_yet(onetrainer: OneTrainer) -> None:
-    result = imported(onetrainer, learning_rate_warmup_steps=0.1)
-    assert result.config.train.schedule.warmup_steps == 0
-    assert "put their number here" in result.comment("warmup_steps")
-    assert result.left["learning_rate_warmup_steps"].startswith("different")
+def test_a_unit_that_is_none_is_told(onetrainer: OneTrainer) -> None:
+    left = imported(onetrainer, backup_after=10, backup_after_unit="FORTNIGHT").left
+    assert "FORTNIGHT is no unit" in left["backup_after"]
+
+
+def test_models_in_between(onetrainer: OneTrainer) -> None:
+    said = {"save_every": 2, "save_every_unit": "EPOCH", "save_skip_first": 5}
+    result = imported(onetrainer, **said)
+    save = result.config.train.save
+    # Saved after 2, 4, 6, ... epochs: the first two are before the fifth.
+    assert (save.every, save.unit, save.skip_first) == (2, "epoch", 2)
+    assert result.comment("skip_first") == "was 5 epochs; here it counts times"
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours", "told"),
-    [
-        ("CONSTANT", "constant", False),
-        ("LINEAR", "linear", False),
-        ("COSINE", "cosine", False),
-        ("COSINE_WITH_RESTARTS", "cosine", True),
-        ("REX", "constant", True),
-    ],
+    ("theirs", "steps", "fraction"), [(200, 200, 0.0), (0.1, 0, 0.1), (1, 0, 0.999), (0, 0, 0.0)]
 )
-def test_schedules(onetrainer: OneTrainer, theirs: str, ours: str, told: bool) -> None:
+def test_a_warmup_is_steps_or_a_share(
+    onetrainer: OneTrainer, theirs: float, steps: int, fraction: float
+) -> None:
+    schedule = imported(onetrainer, learning_rate_warmup_steps=theirs).config.train.schedule
+    assert (schedule.warmup_steps, schedule.warmup_fraction) == (steps, fraction)
+
+
+@pytest.mark.parametrize("theirs", [name for name in SCHEDULES if name != "CUSTOM"])
+def test_schedules(onetrainer: OneTrainer, theirs: str) -> None:
     said = {"learning_rate_scheduler": theirs, "learning_rate_min_factor": 0.1}
-    result = imported(onetrainer, **said)
-    assert result.config.train.schedule.kind == ours
-    assert result.config.train.schedule.min_factor == 0.1
-    assert ("learning_rate_scheduler" in result.left) is told
+    result = imported(onetrainer, **said, learning_rate_cycles=3)
+    schedule = result.config.train.schedule
+    assert schedule.kind == SCHEDULES[theirs]
+    assert schedule.min_factor == (0.0 if theirs in ("CONSTANT", "ADAFACTOR") else 0.1)
+    assert schedule.cycles == (3.0 if "RESTARTS" in theirs else 1.0)
+    assert not [key for key in result.left if key.startswith("learning_rate")]
 
 
-def test_adamw_comes_over_and_its_other_options_are_told(onetrainer: OneTrainer) -> None:
-    optimizer = {
-        "optimizer": "ADAMW",
-        "beta1": 0.8,
-        "beta2": 0.95,
-        "eps": 1e-6,
-        "weight_decay": 0.1,
-        "stochastic_rounding": False,
-        "fused_back_pass": True,
-        "d_coef": 2.0,
-        "momentum": None,
-    }
-    result = imported(onetrainer, optimizer=optimizer)
-    ours = result.config.train.optimizer
-    assert (ours.betas, ours.eps, ours.weight_decay) == ((0.8, 0.95), 1e-6, 0.1)
-    told = {key for key in result.left if key.startswith("optimizer.")}
-    assert told == {"optimizer.fused_back_pass"}  # AdamW has no d_coef in OneTrainer either
+def test_a_schedule_of_ones_own(onetrainer: OneTrainer) -> None:
+    name = "torch.optim.lr_scheduler.OneCycleLR"
+    params = [{"key": "max_lr", "value": "%LR%"}, {"key": "three_phase", "value": "True"}]
+    said = {"learning_rate_scheduler": "CUSTOM", "scheduler_params": params}
+    result = imported(onetrainer, **said, custom_learning_rate_scheduler=name)
+    schedule = result.config.train.schedule
+    assert schedule.function == "torch.optim.lr_scheduler:OneCycleLR"
+    assert schedule.params == {"max_lr": "%LR%", "three_phase": True}
+    left = imported(onetrainer, **said, custom_learning_rate_scheduler="Nowhere").left
+    assert left["learning_rate_scheduler"].startswith("different: custom_learning_rate_scheduler")
 
 
-@pytest.mark.parametrize(("decay", "told"), [(0.0, False), (None, False), (0.1, True)])
-def test_adam_is_adamw_without_decay(
-    onetrainer: OneTrainer, decay: float | None, told: bool
-) -> None:
-    result = imported(onetrainer, optimizer={"optimizer": "ADAM", "weight_decay": decay})
-    assert result.config.train.optimizer.weight_decay == (decay or 0.0)
-    assert ("optimizer.optimizer" in result.left) is told
-
-
-def test_a_learning_rate_of_another_optimizer_is_not_given_to_adamw(
-    onetrainer: OneTrainer,
-) -> None:
-    said = {"optimizer": {"optimizer": "PRODIGY", "d_coef": 2.0}, "learning_rate": 1.0}
-    result = imported(onetrainer, **said)
-    assert result.config.train.learning_rate == 1e-4
-    assert "meant for PRODIGY" in result.left["learning_rate"]
-    assert result.left["optimizer.optimizer"].startswith("not yet")
-    assert result.left["optimizer.d_coef"].startswith("not yet")
+@pytest.mark.parametrize(("theirs", "ours"), [("OFF", "off"), ("GPU", "device"), ("CPU", "cpu")])
+def test_averaged_weights(onetrainer: OneTrainer, theirs: str, ours: str) -> None:
+    said = {"ema": theirs, "ema_decay": 0.99, "ema_update_step_interval": 7}
+    ema = imported(onetrainer, **said).config.train.ema
+    assert ema.kind == ours
+    assert (ema.decay, ema.update_every) == ((0.999, 5) if ours == "off" else (0.99, 7))
 
 
 @pytest.mark.parametrize(
@@ -131,6 +125,15 @@ def test_a_learning_rate_of_another_optimizer_is_not_given_to_adamw(
         ({"clip_grad_norm": 0.5}, "clip_grad_norm", 0.5),
         ({"learning_rate": "0.0002"}, "learning_rate", 0.0002),
         ({"train_dtype": "TFLOAT_32"}, "train_dtype", "float32"),
+        ({"train_dtype": "TFLOAT_32"}, "tf32", True),
+        ({"train_dtype": "FLOAT_32"}, "tf32", False),
+        ({"attention_mechanism": "CUDNN"}, "attention", "cudnn"),
+        ({"attention_mechanism": "SDP"}, "attention", "auto"),
+        ({"compile": True}, "compile", True),
+        ({"unet": {"weight_dtype": "FLOAT_8"}}, "base_weights", "float8"),
+        ({"unet": {"weight_dtype": "INT_W8A8"}}, "base_weights", "int8"),
+        ({"unet": {"weight_dtype": "NFLOAT_4"}}, "base_weights", "int8"),
+        ({"unet": {"weight_dtype": "FLOAT_32"}}, "base_weights", "train_dtype"),
         ({"train_device": "cpu"}, "device", "cpu"),
         ({"train_device": "cuda"}, "device", "auto"),
         ({"multi_gpu": True, "device_indexes": "0, 2"}, "processes", 2),
@@ -148,26 +151,18 @@ def test_single_settings(
 @pytest.mark.parametrize(
     "said",
     [
-        {"ema": "GPU"},
-        {"offset_noise_weight": 0.1},
-        {"timestep_distribution": "LOGIT_NORMAL"},
-        {"loss_weight_fn": "MIN_SNR_GAMMA"},
-        {"mae_strength": 0.5},
-        {"dropout_probability": 0.1},
-        {"lora_decompose": True},
-        {"peft_type": "LOKR"},
+        {"peft_type": "OFT_2"},
         {"text_encoder_layer_skip": 1},
         {"vae.model_name": "other-vae"},
         {"unet.weight_dtype": "NFLOAT_4"},
+        {"unet.weight_dtype": "GGUF"},
         {"unet.offload_fraction": 0.5},
-        {"additional_embeddings": [{"placeholder": "<a>"}]},
-        {"save_every": 2},
-        {"validation": True},
-        {"compile": True},
+        {"output_dtype": "NFLOAT_4"},
+        {"frames": "49"},
         {"force_circular_padding": True},
-        {"layer_filter_preset": "attn-only"},
+        {"optimizer.fused_back_pass": True},
+        {"optimizer.optimizer": "SINKSGD_ADV"},
         {"quantization.svd_dtype": "BFLOAT_16"},
-        {"lora_model_name": "models/older.safetensors"},
     ],
 )
 def test_what_comes_later_is_told_and_never_dropped(
@@ -246,7 +241,7 @@ def test_sample_prompts_share_their_settings(onetrainer: OneTrainer) -> None:
 def test_sample_settings_without_a_place(onetrainer: OneTrainer) -> None:
     one = sample("a boat", random_seed=True, noise_scheduler="EULER_A", glitter=1)
     left = onetrainer.imported(SD15_LORA, None, [one]).left
-    assert left["samples.0.noise_scheduler"].startswith("not yet")
+    assert left["samples.0.noise_scheduler"].startswith("different")
     assert left["samples.0.glitter"].startswith("unknown")
 
 
