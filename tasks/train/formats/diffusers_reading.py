@@ -1,6 +1,7 @@
 """LoRA files in diffusers' layout: what they say about the layers of a model."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
 
 _METADATA = "lora_adapter_metadata"
 """The key under which `save_lora_weights` of diffusers keeps peft's settings as JSON."""
+_FORMER = {
+    r"\.processor\.to_out_lora\.": ".to_out.0.lora.",
+    r"\.processor\.(to_[qkv])_lora\.": r".\1.lora.",
+    r"\.lora(_linear_layer)?\.down\.": ".lora_A.",
+    r"\.lora(_linear_layer)?\.up\.": ".lora_B.",
+}
+"""Names that diffusers had before it had peft's, and that its training scripts still write."""
+
+
+def peft_name(name: str) -> str:
+    """The present name of a tensor in diffusers' layout."""
+    for pattern, present in _FORMER.items():
+        name = re.sub(pattern, present, name)
+    return name
 
 
 def read_diffusers(
@@ -29,7 +44,7 @@ def read_diffusers(
     components = {component: part for part, component in diffusers_prefixes(family).items()}
     states: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        component, _, rest = name.partition(".")
+        component, _, rest = peft_name(name).partition(".")
         if component not in components:
             raise ValueError(
                 f"{name!r} is for no part of {family.name}, whose names begin with "

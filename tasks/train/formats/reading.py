@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from tasks.config.methods import Adapter, LohaMethod, LokrMethod, LoraMethod, Method, Parts
 from tasks.families.base import Family
 from tasks.families.sources import BACKUP_FILE, ModelSource
-from tasks.train.formats.diffusers_reading import read_diffusers
+from tasks.train.formats.diffusers_reading import peft_name, read_diffusers
 from tasks.train.formats.kohya_reading import PREFIXES, read_kohya
 from tasks.train.formats.layers import (
     MAGNITUDE,
@@ -102,7 +102,7 @@ def adapter_layout(names: Mapping[str, Any]) -> str | None:
     if names and all(name.startswith(PREFIXES) for name in names):
         return "kohya_lora"
     marks = (".lora_A.", ".lora_B.", f".{MAGNITUDE}")
-    is_diffusers = names and all(any(mark in name for mark in marks) for name in names)
+    is_diffusers = names and all(any(mark in peft_name(one) for mark in marks) for one in names)
     return "diffusers_lora" if is_diffusers else None
 
 

@@ -11,6 +11,7 @@ from tasks.families import FAMILIES
 from tasks.families.adapters import merge_adapter
 from tasks.families.output_formats import allowed_formats
 from tasks.train.formats import OUTPUT_FORMATS
+from tasks.train.formats.diffusers_reading import peft_name
 from tasks.train.formats.reading import read_lora, with_alpha
 from tests.model_fixtures import TinyModels
 from tests.tasks.train.formats.models import (
@@ -138,6 +139,19 @@ def test_a_backup(tiny_models: TinyModels, tmp_path: Path) -> None:
     (tmp_path / "backup.json").write_text(json.dumps({"method": {"kind": "full"}}))
     with pytest.raises(ValueError, match="'full', which trains no adapter"):
         read_lora(tmp_path, FAMILIES["sd15"], source)
+
+
+@pytest.mark.parametrize(
+    ("name", "present"),
+    [
+        ("unet.a.processor.to_q_lora.down.weight", "unet.a.to_q.lora_A.weight"),
+        ("unet.a.processor.to_out_lora.up.weight", "unet.a.to_out.0.lora_B.weight"),
+        ("text_encoder.a.fc1.lora_linear_layer.up.weight", "text_encoder.a.fc1.lora_B.weight"),
+        ("unet.a.lora_A.weight", "unet.a.lora_A.weight"),
+    ],
+)
+def test_former_names(name: str, present: str) -> None:
+    assert peft_name(name) == present
 
 
 @pytest.mark.parametrize(
