@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from tasks.config.methods import LoraMethod
+from tasks.config.methods import LoraMethod, StopAfter
 from tasks.config.models import Config
 from tasks.config.problems import Problem
+from tasks.config.schema import Place
 
 if TYPE_CHECKING:
     from tasks.families.base import Family
@@ -62,7 +63,7 @@ def _embeddings(config: Config, problem: Report) -> Iterator[Problem]:
 
 def _ends(config: Config, problem: Report) -> Iterator[Problem]:
     """Something must train to the end."""
-    trained = {}
+    trained: dict[Place, StopAfter | None] = {}
     if config.train.method.kind != "embedding":
         for name in type(config.parts).model_fields:
             part = getattr(config.parts, name)

@@ -93,6 +93,7 @@ class WithNewRows(torch.nn.Module):
         ids = [number for numbers, _ in rows for number in numbers]
         places = torch.full((max(ids) + 1,), -1, device=base.weight.device)
         places[ids] = torch.arange(len(ids), device=base.weight.device)
+        self.places: torch.Tensor
         self.register_buffer("places", places, persistent=False)
 
     @property
@@ -135,6 +136,6 @@ def _add_tokens(tokenizer: Any, names: Sequence[str]) -> list[int]:
 
 def _find_end_by_name(model: Any, tokenizer: Any) -> None:
     """CLIP checkpoints of old take the largest id for the end of the text: ours are larger."""
-    for part in (model, getattr(model, "text_model", None)):
+    for part in (model, getattr(model, "text_model", model)):
         if getattr(part, "eos_token_id", None) == 2:
             part.eos_token_id = tokenizer.eos_token_id

@@ -109,6 +109,7 @@ def train_step(
     arrived = time.perf_counter()
     result = _step_or_skip(training, data, hooks)
     training.progress = training.progress.after_step(result.loss, data)
+    average = training.average
     per_rank = sum(len(batch.rows) for batch in data.batches)
     report = StepReport(
         progress=training.progress,
@@ -119,7 +120,7 @@ def train_step(
         seconds=time.perf_counter() - start,
         wait_seconds=arrived - start,
         num_samples=per_rank * training.world,
-        ema_decay=training.average and training.average.decay_at(training.progress.step),
+        ema_decay=None if average is None else average.decay_at(training.progress.step),
         memory_gib=memory_gib(training.device),
     )
     return report, result.stop
