@@ -101,7 +101,9 @@ def convert(source: Source, paths: Paths, name: str) -> Converted:
         run = _config_view(source, paths)
         preset = _preset(run)
         result.add_table(run, CONFIG_ROWS)
-        result.add_samples(convert_samples(source.samples, paths))
+        family = family_of(run)
+        cell = family.latent_factor if family else 8
+        result.add_samples(convert_samples(source.samples, paths, cell))
         _add_version(result, "", version_problem(source.config, CONFIG_VERSION))
     result.put(Put("data.name", name, always=True))
     _add_concepts(result, source, paths, run)

@@ -28,7 +28,12 @@ LAYERS: dict[str, dict[str, tuple[str, ...]]] = {
     "FLUX_": _FLUX,
     "CHROMA_1": _FLUX,
     "PIXART_": {**_FLUX, "attn-mlp": ("attn[12]", r"ff\.net"), "attn-only": ("attn[12]",)},
-    "SANA": {**_FLUX, "attn-mlp": ("attn[12]", r"ff\."), "attn-only": ("attn[12]",)},
+    "SANA": {
+        "attn-mlp": ("attn[12]", r"ff\.conv_(inverted|point)"),
+        "attn-only": ("attn[12]",),
+        "blocks": ("transformer_block(?!.*conv_depth)",),
+        "full": ("^(?!.*conv_depth)",),
+    },
     "QWEN": {**_FLUX, "attn-mlp": ("attn", "img_mlp", "txt_mlp")},
     "Z_IMAGE": {
         "attn-mlp": ("^(?!.*refiner).*attention", "^(?!.*refiner).*feed_forward"),
@@ -36,7 +41,10 @@ LAYERS: dict[str, dict[str, tuple[str, ...]]] = {
         "blocks": ("layers",),
     },
 }
-"""What OneTrainer's presets of layers look for in names, by the start of the model type."""
+"""What OneTrainer's presets of layers look for in names, by the start of the model type.
+
+peft has no LoRA for convolutions in groups, so Sana's `conv_depth` is left out.
+"""
 ALL = "."
 """As a filter: an adapter sits on every layer that it can."""
 USUAL = ["attentions"]
@@ -94,10 +102,10 @@ def _filters(preset: str, view: View) -> list[str] | None:
         own = [re.escape(part) for part in own]
     if preset == "custom" or not view.says("layer_filter_preset"):
         return [_pattern(part) for part in own]
-    if preset == "full":
-        return []
     presets = (LAYERS[one] for one in LAYERS if str(view["model_type"]).startswith(one))
     known = next(presets, {}).get(preset)
+    if preset == "full":
+        return list(known) if known and is_lora(view) else []
     return list(known) if known else own or None
 
 

@@ -18,15 +18,14 @@ SHARED = {
 }
 """OneTrainer's setting of a sample to ours of all samples."""
 
-CELL = 8
-"""Sides of images are multiples of a latent cell."""
-
 Found = tuple[str, Any, Put | Left]
 """(key in the samples, its value, what becomes of it)"""
 
 
-def convert_samples(samples: Sequence[Mapping[str, Any]], paths: Paths) -> Iterator[Found]:
-    """What becomes of the prompts that are switched on."""
+def convert_samples(
+    samples: Sequence[Mapping[str, Any]], paths: Paths, cell: int
+) -> Iterator[Found]:
+    """What becomes of the prompts that are switched on; sides are multiples of a latent cell."""
     views = [View(sample, SAMPLE, paths) for sample in samples]
     drawn = {n: view for n, view in enumerate(views) if view["enabled"] and view["prompt"]}
     if not drawn:
@@ -34,7 +33,7 @@ def convert_samples(samples: Sequence[Mapping[str, Any]], paths: Paths) -> Itera
     prompts = [str(view["prompt"]) for view in drawn.values()]
     yield "samples.prompt", prompts, Put("train.sample.prompts", prompts)
     for theirs, ours in SHARED.items():
-        yield from _shared(theirs, ours, [view[theirs] for view in drawn.values()])
+        yield from _shared(theirs, ours, [view[theirs] for view in drawn.values()], cell)
     for number, view in drawn.items():
         for key, row in SAMPLE.items():
             for answer in answers(row, view[key], view):
@@ -43,13 +42,13 @@ def convert_samples(samples: Sequence[Mapping[str, Any]], paths: Paths) -> Itera
             yield f"samples.{number}.{key}", view.given[key], UNKNOWN
 
 
-def _shared(theirs: str, ours: str, values: list[Any]) -> Iterator[Found]:
+def _shared(theirs: str, ours: str, values: list[Any], cell: int) -> Iterator[Found]:
     """One setting of all prompts: the first one's value."""
     key, value = f"samples.{theirs}", values[0]
     put = Put(f"train.sample.{ours}", value)
-    if ours in ("width", "height") and value % CELL:
-        whole = max(CELL, round(value / CELL) * CELL)
-        put = replace(put, value=whole, note=f"was {value}; a multiple of {CELL} is needed")
+    if ours in ("width", "height") and value % cell:
+        whole = max(cell, round(value / cell) * cell)
+        put = replace(put, value=whole, note=f"was {value}; a multiple of {cell} is needed")
     if len(set(map(str, values))) > 1:
         put = replace(put, note=put.note or "of the first prompt")
         yield key, values, Left("different", "all prompts share one value, that of the first")

@@ -140,16 +140,30 @@ def test_types_of_trained_weights(
 
 
 def test_a_text_encoder_without_an_adapter_stays_as_it_is(onetrainer: OneTrainer) -> None:
-    """T5 in Flux has none here where its family says so; then commands would refuse the file."""
-    from tasks.families import FAMILIES
-
+    """Commands would refuse a file that trains it."""
     onetrainer.photos()
-    said = {**FLUX_LORA, "text_encoder_2": {"train": True, "learning_rate": 1e-5}}
-    result = onetrainer.imported(said)
-    targets = {one.name: one.lora_targets for one in FAMILIES["flux_dev"].text_encoders}
-    trains = bool(targets["text_encoder_2"])
-    assert result.checked.parts.text_encoder_2.train is trains
-    assert ("text_encoder_2.train" in result.left) is not trains
+    encoder = {"train": True, "learning_rate": 1e-5}
+    for model_type, trains in (("PIXART_SIGMA", True), ("SANA", False)):
+        result = imported(onetrainer, model_type=model_type, text_encoder=encoder)
+        assert result.checked.parts.text_encoder_1.train is trains
+        assert ("text_encoder.train" in result.left) is not trains
+
+
+def test_a_lora_of_sana_leaves_out_what_peft_cannot_adapt(onetrainer: OneTrainer) -> None:
+    from diffusers import SanaTransformer2DModel
+    from peft import inject_adapter_in_model
+
+    from tasks.families.adapters import peft_config
+
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 8, "num_cross_attention_heads": 2}
+    sizes |= {"cross_attention_head_dim": 8, "cross_attention_dim": 16, "caption_channels": 8}
+    for preset in ("full", "blocks", "attn-mlp"):
+        said = {"model_type": "SANA", "layer_filter_preset": preset, "lora_rank": 4}
+        method: Any = imported(onetrainer, **said).config.train.method
+        sana = SanaTransformer2DModel(in_channels=4, out_channels=4, num_layers=1, **sizes)
+        layers = matching(linear_layers(sana), method.layers, {})
+        assert any("conv_inverted" in name for name in layers)
+        inject_adapter_in_model(peft_config(method, layers), sana)
 
 
 def word(placeholder: str, **said: Any) -> dict[str, Any]:
