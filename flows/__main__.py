@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import captions_command, preconditions, summaries
+from flows import captions_command, convert_command, preconditions, summaries
 from flows.command_options import AsJson, ConfigFile, Dataset, Settings, Verbose
 from flows.command_outcome import DONE, finish, say, stderr
 from flows.local_server import ensure_server, stop_server, users
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 
 app.add_typer(captions_command.app, name="captions")
+app.command()(convert_command.convert)
 
 
 @app.command()

@@ -55,9 +55,14 @@ def refuse_adapters(model: TrainedModel, output_format: str) -> None:
 
 def finite(model: TrainedModel, weights: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     """Weights as float32 on the CPU; ValueError when one does not survive the cast to the file."""
+    return finite_tensors(weights, model.dtype)
+
+
+def finite_tensors(weights: "Mapping[str, Tensor]", dtype_name: str) -> "dict[str, Tensor]":
+    """The same for a data type by its name."""
     import torch
 
-    dtype = torch_dtype(model.dtype)
+    dtype = torch_dtype(dtype_name)
     plain = {name: tensor.detach().float().cpu() for name, tensor in weights.items()}
     for name, tensor in plain.items():
         if not torch.isfinite(tensor.to(dtype)).all():

@@ -1,0 +1,1 @@
+"""Finished models from one output format into another, without training."""
