@@ -49,7 +49,10 @@ def test_convert(tmp_path: Path, word: Path) -> None:
     ("arguments", "told"),
     [
         (("x.safetensors", "--to", "gguf"), "--to = gguf must be one of diffusers, single_file"),
-        (("x.safetensors", "--to", "embedding", "--dtype", "int8"), "--dtype = int8 must be one of"),
+        (
+            ("x.safetensors", "--to", "embedding", "--dtype", "int8"),
+            "--dtype = int8 must be one of",
+        ),
         (("x", "--to", "embedding"), "must end with .safetensors for --to embedding"),
         (("x.safetensors", "--to", "diffusers"), "must be a folder without suffix"),
         (
