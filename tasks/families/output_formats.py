@@ -23,6 +23,7 @@ SINGLE_FILE_PIPELINES: Mapping[str, str] = {
     "StableDiffusionXLInpaintPipeline": "whole model",
     "StableDiffusion3Pipeline": "transformer",
     "FluxPipeline": "transformer",
+    "ChromaPipeline": "transformer",
 }
 """Pipeline to what its single file in the original layout holds. Transformers are published
 without their text encoders and VAE."""

@@ -2,7 +2,7 @@
 
 A row gives a module of the original and diffusers' modules whose outputs it holds, one behind the
 other. `{}` is the number of a block. Sources: the released checkpoints of Stability AI (SD 3) and
-Black Forest Labs (FLUX.1) as diffusers reads them.
+Black Forest Labs (FLUX.1), and Chroma's, as diffusers reads them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -108,7 +108,28 @@ FLUX = Layout(
     },
 )
 
-LAYOUTS: Mapping[str, Layout] = {"StableDiffusion3Pipeline": SD3, "FluxPipeline": FLUX}
+_GUIDANCE = "distilled_guidance_layer"
+
+CHROMA = Layout(
+    modules={
+        # FLUX.1 without its modulations, in the place of which stands one guidance layer.
+        **FLUX.modules,
+        f"{_GUIDANCE}.in_proj": (f"{_GUIDANCE}.in_proj",),
+        f"{_GUIDANCE}.out_proj": (f"{_GUIDANCE}.out_proj",),
+        f"{_GUIDANCE}.layers.{{}}.in_layer": (f"{_GUIDANCE}.layers.{{}}.linear_1",),
+        f"{_GUIDANCE}.layers.{{}}.out_layer": (f"{_GUIDANCE}.layers.{{}}.linear_2",),
+    },
+    tensors={
+        **FLUX.tensors,
+        f"{_GUIDANCE}.norms.{{}}.scale": f"{_GUIDANCE}.norms.{{}}.weight",
+    },
+)
+
+LAYOUTS: Mapping[str, Layout] = {
+    "StableDiffusion3Pipeline": SD3,
+    "FluxPipeline": FLUX,
+    "ChromaPipeline": CHROMA,
+}
 """Pipeline to the layout of its transformer."""
 
 

@@ -4,16 +4,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
+from diffusers.loaders.single_file_utils import (
+    convert_chroma_transformer_checkpoint_to_diffusers,
+    convert_flux_transformer_checkpoint_to_diffusers,
+)
 from safetensors.torch import load_file
 
 from tasks.families import FAMILIES
 from tasks.train.formats import OUTPUT_FORMATS
 from tasks.train.formats.layers import join_layers, split_layers
-from tasks.train.formats.original_transformers import FLUX, SD3, original_transformer
+from tasks.train.formats.original_transformers import CHROMA, FLUX, SD3, original_transformer
 from tests.model_fixtures import TinyModels
 from tests.tasks.train.formats.models import FULL, LORA, adapt, load, stock, trained
 
+CONVERTERS = {
+    "flux_dev": (FLUX, convert_flux_transformer_checkpoint_to_diffusers),
+    "flux_schnell": (FLUX, convert_flux_transformer_checkpoint_to_diffusers),
+    "chroma": (CHROMA, convert_chroma_transformer_checkpoint_to_diffusers),
+}
 WIDTH = 3072
 """FLUX.1's true width, which the converters of diffusers have built in."""
 
@@ -44,18 +52,20 @@ def true_width(shape: tuple[int, ...], width: int) -> tuple[int, ...]:
     return shape if rest else (size * WIDTH, *[1] * (len(shape) - 1))
 
 
-def test_flux_is_what_diffusers_converts_back(tiny_models: TinyModels) -> None:
-    transformer = load(tiny_models["flux_dev"], "flux_dev", "transformer")
+@pytest.mark.parametrize("name", CONVERTERS)
+def test_flux_is_what_diffusers_converts_back(tiny_models: TinyModels, name: str) -> None:
+    transformer = load(tiny_models[name], name, "transformer")
     state = {}
     for key, tensor in transformer.state_dict().items():
         shape = true_width(tuple(tensor.shape), transformer.inner_dim)
         if key.startswith("norm_out.linear.weight"):
             shape = (2 * tensor.shape[1], tensor.shape[1])
         state[key] = torch.randn(shape)
-    original = original_transformer(FLUX, state)
+    layout, convert_back = CONVERTERS[name]
+    original = original_transformer(layout, state)
     assert "double_blocks.0.img_attn.qkv.weight" in original
     assert original["single_blocks.0.linear1.weight"].shape[0] == 7 * WIDTH
-    back = convert_flux_transformer_checkpoint_to_diffusers(dict(original))
+    back = convert_back(dict(original))
     assert back.keys() == state.keys()
     for key, value in state.items():
         assert torch.equal(back[key], value), key
