@@ -19,6 +19,7 @@ PATH_SETTINGS = frozenset(
         "workspace",
         "model.base",
         "model.config_folder",
+        "train.method.initial",
         "model.output",
         "concepts.0.path",
         "concepts.0.prompt_path",

@@ -1,9 +1,10 @@
 """Checks of what is trained and how: parts, methods, embeddings, masks and prior preservation."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.config.methods import LoraMethod, StopAfter
+from tasks.config.methods import Adapter, LoraMethod, StopAfter
 from tasks.config.models import Config
 from tasks.config.problems import Problem
 from tasks.config.schema import Place
@@ -28,6 +29,8 @@ def method_problems(config: Config, family: "Family", problem: Report) -> Iterat
     ):
         message = 'works with train.method.kind = "lora" without dora alone; use "train_dtype"'
         yield problem(("train", "base_weights"), message, "train.method.kind")
+    if isinstance(method, Adapter) and method.initial and not Path(method.initial).exists():
+        yield problem(("train", "method", "initial"), "there is no such file")
 
 
 def _trained(config: Config, family: "Family", problem: Report) -> Iterator[Problem]:

@@ -27,10 +27,17 @@ class Part(Section):
     """From then on this part is frozen; default: it trains to the end."""
 
 
+class Denoiser(Part):
+    """The UNet or transformer."""
+
+    train: bool = True
+    """Whether this part is trained."""
+
+
 class Parts(Section):
     """Which parts of the model train."""
 
-    denoiser: Part = Part(train=True)
+    denoiser: Denoiser = Denoiser()
     text_encoder_1: Part = Part()
     text_encoder_2: Part = Part()
     text_encoder_3: Part = Part()

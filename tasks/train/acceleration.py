@@ -24,8 +24,8 @@ def quantize(denoiser: Any, kind: Literal["int8", "float8"]) -> None:
     quantize_(denoiser, {"int8": Int8WeightOnlyConfig, "float8": Float8WeightOnlyConfig}[kind]())
 
 
-def compile_blocks(denoiser: Any, family: Family) -> None:
+def compile_blocks(denoiser: Any, family: Family, backend: str = "inductor") -> None:
     """Compiles each repeated block by itself, in place: equal blocks are compiled once."""
     for name in family.blocks:
         for block in getattr(denoiser, name):
-            block.compile()
+            block.compile(backend=backend)

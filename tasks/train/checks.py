@@ -25,6 +25,11 @@ def check_training(config: Config) -> None:
         )
     device = "cuda" if has_gpu and config.train.device != "cpu" else "cpu"
     check_precision(config.train.train_dtype, device)
+    if config.train.compile and device == "cpu":
+        raise ValueError(
+            "train.compile = true is for GPUs: on a CPU the compiler of torch 2.13 gave gradients "
+            "that were wrong by some percent. Set it to false."
+        )
     _check_output(config)
 
 

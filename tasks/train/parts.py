@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.config.methods import Embedding, Parts, StopAfter
 from tasks.config.models import Config
+from tasks.families.adapters import adapted_layers
 from tasks.families.base import Family
 from tasks.families.live import live_encoders
 from tasks.families.loading import ModelSource, load_component
 from tasks.train.acceleration import compile_blocks, quantize
 from tasks.train.embeddings import Word, add_words, spell_out
 from tasks.train.forward import Forward, LiveEncoder
+from tasks.train.initial import initial_weights
 from tasks.train.methods import METHODS
 from tasks.train.methods.layers import linear_layers, matching, with_suffix
 from tasks.train.noise import draw_seed
@@ -86,10 +88,14 @@ def build_parts(
     pairs = {name: (tokenizer, modules[name]) for name, tokenizer in tokenizers.items()}
     words = add_words(config.train.embeddings, pairs, _weight_dtype(config))
     trained = _trained_modules(config, modules)
-    parts = [
-        _part(config, name, module, _layers(config, family, name, module))
-        for name, module in trained.items()
-    ]
+    initial = initial_weights(config, family, model)
+    parts = []
+    for name, module in trained.items():
+        start = initial.get(name)
+        layers = adapted_layers(start) if start else _layers(config, family, name, module)
+        parts.append(_part(config, name, module, layers))
+        if start:
+            parts[-1].restore(start)
     for name, module in modules.items():
         _set_mode(config, name, module)
     live = {

@@ -54,10 +54,15 @@ def problems(file: Path, options: Sequence[str]) -> dict[str, str]:
             "only adapters",
         ),
         (
-            ["train.mask.enabled=true", "data.latent_caching=false"],
+            [
+                "train.mask.enabled=true",
+                "data.latent_caching=false",
+                "concepts.0.image.mask_source=alpha",
+            ],
             "train.mask.enabled",
             "masks are cached with latents",
         ),
+        (["train.method.initial=gone.safetensors"], "train.method.initial", "no such file"),
         (
             ["train.method.dora=true", "train.base_weights=int8"],
             "train.base_weights",

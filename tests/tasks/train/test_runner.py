@@ -140,6 +140,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(bench):
         "kohya_lora, diffusers_lora": replace(
             spec, config=spec.config.model_copy(update={"model": model})
         ),
+        "train.compile = true is for GPUs": bench.spec(compile=True),
         "cannot go on from backup": replace(spec, resume_from=bench.folder / "nothing"),
     }
     for text, case in cases.items():

@@ -7,6 +7,7 @@ from threading import Event
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tasks.train import step
 from tasks.train.backup import list_backups, newest_backup, read_facts
@@ -221,6 +222,42 @@ def test_models_in_between_are_saved_at_their_cadence(bench):
     kept = sorted(path.name for path in (spec.workspace / "saves").iterdir())
     assert kept == ["step-00000003", "step-00000004"]
     assert all((spec.workspace / "saves" / name).iterdir() for name in kept)
+
+
+@pytest.mark.parametrize("output_format", ["kohya_lora", "diffusers_lora"])
+def test_an_adapter_goes_on_from_a_file(bench, output_format):
+    def spec_in(run_id, **method):
+        spec = bench.spec(run_id, method={"kind": "lora", "rank": 2, "alpha": 4.0} | method)
+        model = spec.config.model.model_copy(update={"output_format": output_format})
+        return replace(spec, config=spec.config.model_copy(update={"model": model}))
+
+    first = spec_in("first")
+    assert bench.train(first) == "done"
+    (file,) = read_status(first.workspace)["outputs"]
+    trained = load_file(newest_backup(first.backups) / "denoiser.safetensors")
+    for run_id, alpha in (("same", 4.0), ("other", 8.0)):
+        spec = replace(spec_in(run_id, initial=file, alpha=alpha), stop_after_steps=1)
+        spec = replace(spec, config=with_rate(spec.config, 1e-9))
+        assert bench.train(spec) == "stopped"
+        gone_on = load_file(newest_backup(spec.backups) / "denoiser.safetensors")
+        for name, tensor in trained.items():
+            if name.endswith("lora_A.weight"):
+                up = name.replace("lora_A", "lora_B")
+                before = trained[up].flatten(1) @ tensor.flatten(1) * 4
+                after = gone_on[up].flatten(1) @ gone_on[name].flatten(1) * alpha
+                torch.testing.assert_close(after, before, atol=1e-6, rtol=1e-4)
+    wrong = spec_in("wrong", initial=file, rank=3)
+    assert bench.train(wrong) == "failed"
+    assert "is of rank 2, and train.method.rank is 3" in read_status(wrong.workspace)["error"]
+    other = bench.spec("other-kind", method={"kind": "loha", "rank": 2, "initial": file})
+    assert bench.train(other) == "failed"
+    assert "is a lora, and this training is of a loha" in read_status(other.workspace)["error"]
+
+
+def with_rate(config, rate):
+    return config.model_copy(
+        update={"train": config.train.model_copy(update={"learning_rate": rate})}
+    )
 
 
 def test_a_backup_of_other_settings_is_refused_where_going_on_cannot_be_exact(bench):
