@@ -10,7 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from flows import captions_command, convert_command, preconditions, summaries
-from flows.command_options import AsJson, ConfigFile, Dataset, Settings, Verbose
+from flows.command_options import (
+    AsJson,
+    ConfigFile,
+    Dataset,
+    NewData,
+    Resume,
+    Settings,
+    Size,
+    StopAfterSteps,
+    Verbose,
+)
 from flows.command_outcome import DONE, finish, say, stderr
 from flows.local_server import ensure_server, stop_server, users
 from flows.review_gate import settled
@@ -88,12 +98,9 @@ def train(
     *,
     settings: Settings = None,
     dataset: Dataset = None,
-    resume: Annotated[
-        str | None, typer.Option(metavar="RUN_ID", help="Go on with a run from its last backup.")
-    ] = None,
-    stop_after_steps: Annotated[
-        int | None, typer.Option(min=1, help="Stop early; schedules stay as they are.")
-    ] = None,
+    resume: Resume = None,
+    new_data: NewData = False,
+    stop_after_steps: StopAfterSteps = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -105,18 +112,11 @@ def train(
         )
         version = preconditions.require_dataset(checked, dataset)
         preconditions.require_trainable(checked)
-        preconditions.require_run(checked, version, resume)
-        overrides = _lines(settings)
-        return _run_flow(
-            "train_model", log, verbose, config, overrides, dataset, resume, stop_after_steps
-        )
+        preconditions.require_run(checked, version, resume, new_data)
+        words = (config, _lines(settings), dataset, resume, new_data, stop_after_steps)
+        return _run_flow("train_model", log, verbose, *words)
 
     finish("train", work, summaries.show_training, as_json=as_json)
-
-
-Size = Annotated[
-    int | None, typer.Option(min=8, metavar="PIXELS", help="Default: the training resolution.")
-]
 
 
 @app.command()

@@ -17,6 +17,18 @@ Dataset = Annotated[
     str | None,
     typer.Option(metavar="NAME@N", help="A dataset version instead of the latest one."),
 ]
+Resume = Annotated[
+    str | None, typer.Option(metavar="RUN_ID", help="Go on with a run from its last backup.")
+]
+NewData = Annotated[
+    bool, typer.Option("--new-data", help="With --resume: go on although the dataset changed.")
+]
+StopAfterSteps = Annotated[
+    int | None, typer.Option(min=1, help="Stop early; schedules stay as they are.")
+]
+Size = Annotated[
+    int | None, typer.Option(min=8, metavar="PIXELS", help="Default: the training resolution.")
+]
 
 
 def as_typed(*words: str, settings: Sequence[str] | None = None) -> str:

@@ -106,13 +106,15 @@ def require_trainable(config: Config) -> None:
         refuse("train", str(error))
 
 
-def require_run(config: Config, version: "Version", resume: str | None) -> None:
-    """A run to go on with must exist and train on the same data."""
+def require_run(config: Config, version: "Version", resume: str | None, new_data: bool) -> None:
+    """A run to go on with must exist and, unless it is asked for, train on the same data."""
     from tasks.train.runs import named_run
 
+    if new_data and resume is None:
+        refuse("--new-data", "is for --resume RUN_ID: a new run takes the latest dataset anyway")
     if resume is not None:
         try:
-            named_run(config, version, resume)
+            named_run(config, version, resume, new_data)
         except ValueError as error:
             refuse("--resume", str(error), resume)
 

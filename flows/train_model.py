@@ -16,6 +16,7 @@ def train_model(
     overrides: str = "",
     dataset: str | None = None,
     resume: str | None = None,
+    new_data: bool = False,
     stop_after_steps: int | None = None,
 ) -> dict[str, Any]:
     """Train, or go on with a run that crashed.
@@ -25,9 +26,12 @@ def train_model(
         overrides: Lines of `a.b=c` that go over the file's settings.
         dataset: A dataset version as NAME@N; default: the latest one of the configuration.
         resume: The run_id of a run to go on with.
+        new_data: With `resume`: go on although the dataset is another one now.
         stop_after_steps: Stop early, with a backup; schedules stay as they are.
     """
     config = load_config(config_file, overrides.splitlines())
     store = open_store(config.store.url, create=False)
     version = choose_version(store, config, dataset)
-    return train(config, version, resume=resume, stop_after_steps=stop_after_steps)
+    return train(
+        config, version, resume=resume, new_data=new_data, stop_after_steps=stop_after_steps
+    )

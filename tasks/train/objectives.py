@@ -1,7 +1,7 @@
 """Training objectives: what noise does to latents and what the denoiser must predict from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.config.objectives import Noise
@@ -34,6 +34,8 @@ class Objective:
     """t to the variance of the latents over that of the noise, (B,) in float32."""
     sigma: "Callable[[Tensor], Tensor]"
     """t to the factor of the noise in the noisy latents, (B,) in float32."""
+    sampler_changes: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that a sampler of the trained model needs and the base model's has not."""
 
 
 def ddpm(scheduler_config: Mapping[str, Any], noise: Noise) -> Objective:
@@ -78,6 +80,8 @@ def ddpm(scheduler_config: Mapping[str, Any], noise: Noise) -> Objective:
         target=targets[prediction],
         snr=lambda t: alpha_bar(t) / (1 - alpha_bar(t)),
         sigma=lambda t: (1 - alpha_bar(t)).sqrt(),
+        # Sampling must begin where training ended: at pure noise (Lin et al. 2023, section 3.3).
+        sampler_changes=changed | {"timestep_spacing": "trailing"} if changed else {},
     )
 
 

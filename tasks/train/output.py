@@ -1,13 +1,13 @@
 """The finished model: written by the table of output formats, with where it came from."""
 
 import shutil
-import time
 from pathlib import Path
 
 from tasks.train.formats import OUTPUT_FORMATS, words_folder
-from tasks.train.formats.metadata import RunFacts, build_metadata
+from tasks.train.formats.metadata import build_metadata
 from tasks.train.formats.model import TrainedModel
 from tasks.train.parts import WORD
+from tasks.train.run_facts import run_facts
 from tasks.train.setup import Run
 from tasks.train.state import weights_in_use
 
@@ -50,31 +50,6 @@ def trained_model(run: Run, started_at: float) -> TrainedModel:
             if is_word[part.name]
         },
         dtype=config.model.output_dtype,
-        metadata=build_metadata(training.family, run.model, _facts(run, started_at), method),
-    )
-
-
-def _facts(run: Run, started_at: float) -> RunFacts:
-    config, training = run.spec.config, run.training
-    return RunFacts(
-        title=Path(config.model.output).stem,
-        resolution=config.data.resolution,
-        started_at=started_at,
-        finished_at=time.time(),
-        steps=training.progress.step,
-        max_steps=training.total_steps,
-        epochs=config.train.epochs,
-        num_images=run.version.num_samples,
-        learning_rate=config.train.learning_rate,
-        batch_size=config.train.batch_size,
-        seed=config.train.seed,
-        optimizer=config.train.optimizer.kind,
-        schedule=config.train.schedule.kind,
-        mixed_precision={"bfloat16": "bf16", "float16": "fp16"}.get(config.train.train_dtype, "no"),
-        extra={
-            "tilewright.run_id": run.spec.run_id,
-            "tilewright.dataset": run.facts.dataset,
-            "tilewright.dataset_digest": run.facts.dataset_digest,
-            "tilewright.config_digest": run.facts.config_digest,
-        },
+        scheduler=training.objective.sampler_changes,
+        metadata=build_metadata(training.family, run.model, run_facts(run, started_at), method),
     )

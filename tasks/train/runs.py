@@ -17,6 +17,7 @@ from tasks.config.models import Config
 from tasks.train.events import read_status
 from tasks.train.files import write_atomically
 from tasks.train.formats.diffusers_folder import METADATA_FILE
+from tasks.train.formats.embedding import words_folder
 
 IDENTITY_FILE = "run.json"
 MAX_HEADER_BYTES = 100 * 2**20
@@ -55,43 +56,36 @@ def run_key(config: Config, version: Version) -> str:
     return hexkey(digest_json("run", identity))
 
 
-def choose_run(config: Config, version: Version, *, resume: str | None, reuse: Reuse) -> Path:
-    """The workspace to train in: a named one, one to go on with, or a new one.
-
-    Args:
-        config: the configuration.
-        version: the dataset version.
-        resume: a run_id to go on with.
-        reuse: without `resume`, which runs of the same key to go on with.
-
-    Raises:
-        ValueError: there is no run named `resume`, or it trains on other data.
-    """
-    folder = runs_folder(config)
-    if resume is not None:
-        return named_run(config, version, resume)
-    key = run_key(config, version)
+def choose_run(config: Config, version: Version, *, reuse: Reuse) -> Path:
+    """The workspace to train in: one to go on with, or a new one."""
+    folder, key = runs_folder(config), run_key(config, version)
     for workspace in reversed(list(_runs_with_key(folder, key))):
         if _may_continue(workspace, reuse):
             return workspace
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.data.name}-{secrets.token_hex(3)}"
     workspace = folder / run_id
     workspace.mkdir(parents=True)
-    identity: dict[str, object] = {
-        "run_key": key,
-        "dataset": version.name,
-        "version": version.number,
-    }
-    identity["dataset_digest"] = version.content_digest
-    write_atomically(workspace / IDENTITY_FILE, json.dumps(identity, indent=2).encode())
+    _write_identity(workspace, key, version)
     return workspace
 
 
-def named_run(config: Config, version: Version, run_id: str) -> Path:
+def resumed_run(config: Config, version: Version, run_id: str, new_data: bool) -> Path:
+    """The workspace of a run to go on with; from now on it is a run on `version`.
+
+    Raises:
+        ValueError: there is no such run, or it trains on other data and may not change them.
+    """
+    workspace = named_run(config, version, run_id, new_data)
+    if _identity(workspace)["dataset_digest"] != version.content_digest:
+        _write_identity(workspace, run_key(config, version), version)
+    return workspace
+
+
+def named_run(config: Config, version: Version, run_id: str, new_data: bool = False) -> Path:
     """The workspace of a run by its id.
 
     Raises:
-        ValueError: there is no such run, or it trains on other data than `version`.
+        ValueError: there is no such run, or it trains on other data and `new_data` is not set.
     """
     folder = runs_folder(config)
     workspace = folder / run_id
@@ -99,13 +93,24 @@ def named_run(config: Config, version: Version, run_id: str) -> Path:
         known = ", ".join(path.name for path in _runs(folder)) or "none yet"
         raise ValueError(f"there is no run {run_id!r} in {folder}; runs: {known}")
     identity = _identity(workspace)
-    if identity["dataset_digest"] != version.content_digest:
+    if identity["dataset_digest"] != version.content_digest and not new_data:
         raise ValueError(
             f"run {run_id} trains on {identity['dataset']}@{identity['version']}, and "
             f"{version.name}@{version.number} has other content. Go on with "
-            f"--dataset {identity['dataset']}@{identity['version']}, or start a new run."
+            f"--dataset {identity['dataset']}@{identity['version']}, go on with the new data by "
+            "--new-data (its epoch starts anew), or start a new run."
         )
     return workspace
+
+
+def _write_identity(workspace: Path, key: str, version: Version) -> None:
+    identity: dict[str, object] = {
+        "run_key": key,
+        "dataset": version.name,
+        "version": version.number,
+        "dataset_digest": version.content_digest,
+    }
+    write_atomically(workspace / IDENTITY_FILE, json.dumps(identity, indent=2).encode())
 
 
 def is_finished(workspace: Path) -> bool:
@@ -115,14 +120,16 @@ def is_finished(workspace: Path) -> bool:
 
 def finished_model(workspace: Path) -> Path | None:
     """The model that a run has written, whatever the configuration called it then."""
-    return next((path for path in workspace.glob("output/*") if path.name[0] != "."), None)
+    written = sorted(path for path in workspace.glob("output/*") if path.name[0] != ".")
+    words = {words_folder(path) for path in written}
+    return next((path for path in written if path not in words), None)
 
 
-def export_output(workspace: Path, destination: Path) -> Path:
-    """Copies the finished model to where the configuration wants it; gives where it is now.
+def export_output(workspace: Path, destination: Path) -> list[Path]:
+    """Copies the finished model, and its words, to where the configuration wants it.
 
     Something else of that name is never overwritten: then the copy gets the run's name added. A
-    model that an earlier run of ours wrote there is replaced.
+    model that an earlier run of ours wrote there is replaced. Gives where the copies are.
     """
     made = finished_model(workspace)
     if made is None:
@@ -131,6 +138,17 @@ def export_output(workspace: Path, destination: Path) -> Path:
         destination = destination.with_name(
             f"{destination.stem}-{workspace.name}{destination.suffix}"
         )
+    copies = [_copied(made, destination)]
+    if (words := words_folder(made)).is_dir():
+        place = words_folder(destination)
+        if place.exists() and not _made_by_a_run(place):
+            place = place.with_name(f"{place.name}-{workspace.name}")
+        copies.append(_copied(words, place))
+    return copies
+
+
+def _copied(made: Path, destination: Path) -> Path:
+    """Copies a file or folder, over what a run of ours wrote there."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     aside = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}")
     if made.is_dir():
@@ -180,7 +198,9 @@ def _is_alive(status: dict[str, object]) -> bool:
 def _made_by_a_run(path: Path) -> bool:
     """Whether a model says that one of our runs wrote it."""
     if path.is_dir():
-        return (path / METADATA_FILE).is_file()
+        inside = list(path.iterdir())
+        words = all(one.suffix == ".safetensors" and _made_by_a_run(one) for one in inside)
+        return (path / METADATA_FILE).is_file() or (bool(inside) and words)
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         try:

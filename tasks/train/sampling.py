@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.config.models import Config
-from tasks.families.loading import load_pipeline
+from tasks.families.loading import load_component, load_pipeline
 from tasks.imaging.buckets import parse_resolutions
 from tasks.sample.draw import draw_images, save_images
 from tasks.train.setup import Run
@@ -59,6 +59,9 @@ def stock_pipeline(run: Run) -> Any:
             live.encoder.tokenizer: live.tokenizer,
         }
     dtype = next(forward.denoiser.parameters()).dtype
+    if changes := run.training.objective.sampler_changes:
+        scheduler = load_component(run.model, family, "scheduler", dtype)
+        given["scheduler"] = type(scheduler).from_config(scheduler.config, **changes)
     return load_pipeline(run.model, family, dtype, run.training.device, given=given)
 
 

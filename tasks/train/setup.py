@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from storage.digest import digest_json, hexkey
@@ -77,6 +77,8 @@ def prepare_run(spec: TrainSpec, store: Store, device: "torch.device", rank: int
     if spec.resume_from is not None:
         notes = _check_fit(read_facts(spec.resume_from), facts, spec)
         restore_backup(spec.resume_from, training)
+        if read_facts(spec.resume_from)["dataset_digest"] != facts.dataset_digest:
+            training.progress = replace(training.progress, step_in_epoch=0)
     distribute(training)
     source = Source(
         rows=rows,
@@ -197,8 +199,9 @@ def _check_texts(rows: Rows, cached: Sequence[str], spec: TrainSpec) -> None:
 
 def _check_fit(backup: dict[str, Any], facts: BackupFacts, spec: TrainSpec) -> list[str]:
     """ValueError when going on from this backup could not be exact; notes on what else changed."""
-    must = ["family", "dataset_digest"]
-    if backup["step_in_epoch"]:
+    other_data = spec.new_data and backup["dataset_digest"] != facts.dataset_digest
+    must = ["family"] if other_data else ["family", "dataset_digest"]
+    if backup["step_in_epoch"] and not other_data:
         # Within an epoch these decide what "step k" is.
         must += ["step_size", "batch_size", "seed"]
     then, now = ({name: one[name] for name in must} for one in (backup, asdict(facts)))
@@ -211,11 +214,18 @@ def _check_fit(backup: dict[str, Any], facts: BackupFacts, spec: TrainSpec) -> l
         )
         raise ValueError(
             f"cannot go on from backup {spec.resume_from}: {what}. Use the settings and the "
-            "dataset version of the run, or start a new run with the backup as model.base."
+            "dataset version of the run, go on all the same with --new-data where only the data "
+            "changed, or start a new run with the backup as model.base."
         )
-    if backup["config_digest"] == facts.config_digest:
-        return []
-    return [f"the [train] settings differ from those of backup {spec.resume_from}"]
+    notes = []
+    if other_data:
+        notes.append(
+            f"training goes on with {facts.dataset} in place of {backup['dataset']}: epoch "
+            f"{backup['epoch']} starts anew"
+        )
+    if backup["config_digest"] != facts.config_digest:
+        notes.append(f"the [train] settings differ from those of backup {spec.resume_from}")
+    return notes
 
 
 def _shape_of(method: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class TrainSpec:
     """A backup folder; None means the newest valid backup of the workspace, if it has one."""
     stop_after_steps: int | None = None
     """Stop with a backup after so many steps of this call, without changing any schedule."""
+    new_data: bool = False
+    """Go on although the dataset is another one than the backup's: its epoch starts anew."""
     split: int = 1
     """Each micro-batch goes through the model in so many pieces: memory ran out before."""
 
@@ -44,6 +46,7 @@ def write_spec(spec: TrainSpec) -> Path:
         "workspace": str(spec.workspace),
         "resume_from": None if spec.resume_from is None else str(spec.resume_from),
         "stop_after_steps": spec.stop_after_steps,
+        "new_data": spec.new_data,
         "split": spec.split,
     }
     spec.workspace.mkdir(parents=True, exist_ok=True)
@@ -66,5 +69,6 @@ def read_spec(path: Path) -> TrainSpec:
         workspace=Path(content["workspace"]),
         resume_from=None if resume_from is None else Path(resume_from),
         stop_after_steps=content["stop_after_steps"],
+        new_data=content["new_data"],
         split=content["split"],
     )

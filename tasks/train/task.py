@@ -18,7 +18,7 @@ from tasks.config.models import Config
 from tasks.gpu.task import gpu_slot
 from tasks.train.events import Event
 from tasks.train.runner import TrainingCrashed, run_training
-from tasks.train.runs import Reuse, choose_run, export_output, is_finished
+from tasks.train.runs import Reuse, choose_run, export_output, is_finished, resumed_run
 from tasks.train.spec import TrainSpec
 from tasks.train.summary import summarize
 
@@ -47,12 +47,16 @@ def train(
     version: Version,
     *,
     resume: str | None = None,
+    new_data: bool = False,
     stop_after_steps: int | None = None,
     reuse: Reuse = "crashed",
 ) -> dict[str, Any]:
     """Trains on a dataset version, inside a flow; gives the object `tilewright train` prints."""
     stops_early = stop_after_steps is not None
-    workspace = choose_run(config, version, resume=resume, reuse="never" if stops_early else reuse)
+    if resume is not None:
+        workspace = resumed_run(config, version, resume, new_data)
+    else:
+        workspace = choose_run(config, version, reuse="never" if stops_early else reuse)
     spec = TrainSpec(
         config=config,
         store=config.store.url,
@@ -61,6 +65,7 @@ def train(
         run_id=workspace.name,
         workspace=workspace,
         stop_after_steps=stop_after_steps,
+        new_data=new_data,
     )
     delays: list[float] = [FIRST_RETRY_SECONDS * 2**n for n in range(config.train.retries)]
     run = train_run.with_options(
@@ -73,7 +78,8 @@ def train(
     summary: dict[str, Any] = value(run(spec, may_be_cached=may_be_cached))
     outputs = [str(path) for path in summary["outputs"]]
     if outputs:
-        outputs.insert(0, str(export_output(workspace, Path(config.model.output))))
+        copies = export_output(workspace, Path(config.model.output))
+        outputs = [*map(str, copies), *outputs]
     made = {"dataset": version.summary(), "outputs": outputs}
     return {"reused": False} | summary | made
 

@@ -81,6 +81,8 @@ def _type(annotation: Any) -> str:
             names.append(" or ".join(f"`{as_toml(choice)}`" for choice in get_args(one)))
         elif get_origin(one) is tuple:
             names.append(f"list of {_type(get_args(one)[0])}")
+        elif get_origin(one) is dict:
+            names.append(f"table of {_type(get_args(one)[1])}")
         elif one is not type(None):
             names.append(NAMES[one])
     return " or ".join(names)

@@ -20,6 +20,9 @@ def save(destination: Path, model: TrainedModel) -> Path:
     refuse_adapters(model, "diffusers")
     refuse_existing(destination)
     pipeline = load_pipeline(model.source, model.family, torch_dtype(model.dtype))
+    if model.scheduler:
+        kind = type(pipeline.scheduler)
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **model.scheduler)
     for part, component in diffusers_prefixes(model.family).items():
         if weights := whole_weights(model, part):
             getattr(pipeline, component).load_state_dict(weights)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.config.methods import Method
 from tasks.families.base import Family
@@ -30,18 +30,5 @@ class TrainedModel:
     """Data type in the file: float32, bfloat16 or float16."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Header of the file: `metadata.build_metadata` makes it, more keys may be added."""
-
-    @property
-    def weights(self) -> "Mapping[str, Tensor]":
-        """The denoiser's."""
-        return self.parts["denoiser"]
-
-    @property
-    def rank(self) -> int | None:
-        """Rank of the adapter; None when there is none."""
-        return getattr(self.method, "rank", None)
-
-    @property
-    def alpha(self) -> float | None:
-        """The adapter acts with strength alpha / rank."""
-        return getattr(self.method, "alpha", None)
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the scheduler that are others than the base model's."""

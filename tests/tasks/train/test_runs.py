@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from storage.versions import Version
 from tasks.config.models import Config
 from tasks.train.events import write_status
-from tasks.train.runs import choose_run, export_output, is_finished, run_key
+from tasks.train.runs import choose_run, export_output, is_finished, resumed_run, run_key
 
 VERSION = Version("data", 3, "uri", "digest-a", 5, {})
 OTHER = Version("data", 4, "uri", "digest-b", 6, {})
@@ -51,34 +51,34 @@ def ended(workspace: Path, state: str, **facts: object) -> None:
 
 
 def test_a_crashed_run_is_gone_on_with(config: Config) -> None:
-    first = choose_run(config, VERSION, resume=None, reuse="crashed")
+    first = choose_run(config, VERSION, reuse="crashed")
     ended(first, "running", pid=2**22 + 1, create_time=1.0)
-    assert choose_run(config, VERSION, resume=None, reuse="crashed") == first
+    assert choose_run(config, VERSION, reuse="crashed") == first
     ended(first, "interrupted")
-    assert choose_run(config, VERSION, resume=None, reuse="any") == first
+    assert choose_run(config, VERSION, reuse="any") == first
 
 
 def test_a_run_that_still_trains_is_left_alone(config: Config) -> None:
-    first = choose_run(config, VERSION, resume=None, reuse="any")
+    first = choose_run(config, VERSION, reuse="any")
     me = psutil.Process(os.getpid())
     ended(first, "running", pid=me.pid, create_time=me.create_time())
-    assert choose_run(config, VERSION, resume=None, reuse="any") != first
+    assert choose_run(config, VERSION, reuse="any") != first
 
 
 def test_a_finished_run_counts_for_run_but_not_for_train(config: Config) -> None:
-    first = choose_run(config, VERSION, resume=None, reuse="any")
+    first = choose_run(config, VERSION, reuse="any")
     made = finished(first)
     assert is_finished(first)
-    assert choose_run(config, VERSION, resume=None, reuse="any") == first
-    assert choose_run(config, VERSION, resume=None, reuse="crashed") != first
+    assert choose_run(config, VERSION, reuse="any") == first
+    assert choose_run(config, VERSION, reuse="crashed") != first
     made.unlink()
     assert not is_finished(first)
 
 
 def test_a_hopeless_run_is_not_started_again(config: Config) -> None:
-    first = choose_run(config, VERSION, resume=None, reuse="any")
+    first = choose_run(config, VERSION, reuse="any")
     ended(first, "failed", resumable=False)
-    assert choose_run(config, VERSION, resume=None, reuse="any") != first
+    assert choose_run(config, VERSION, reuse="any") != first
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 0.5}, {"seed": 1}, {"max_steps": 9}])
@@ -95,50 +95,52 @@ def test_data_counts_by_content_and_the_output_name_not_at_all(config: Config) -
     assert run_key(config, VERSION) != run_key(config, OTHER)
 
 
-def test_a_named_run_must_exist_and_have_the_same_data(config: Config) -> None:
-    first = choose_run(config, VERSION, resume=None, reuse="never")
-    assert choose_run(config, VERSION, resume=first.name, reuse="never") == first
-    with pytest.raises(ValueError, match=first.name):
-        choose_run(config, VERSION, resume="no-such-run", reuse="never")
-    with pytest.raises(ValueError, match="--dataset data@3"):
-        choose_run(config, OTHER, resume=first.name, reuse="never")
+def test_a_named_run_must_exist_and_have_the_same_data_unless_asked(config: Config) -> None:
+    first = choose_run(config, VERSION, reuse="never")
+    assert resumed_run(config, VERSION, first.name, new_data=False) == first
+    with pytest.raises(ValueError, match=rf"no run 'no-such-run'.*{first.name}"):
+        resumed_run(config, VERSION, "no-such-run", new_data=True)
+    with pytest.raises(ValueError, match=r"other content.*--new-data"):
+        resumed_run(config, OTHER, first.name, new_data=False)
+    assert resumed_run(config, OTHER, first.name, new_data=True) == first
+    assert resumed_run(config, OTHER, first.name, new_data=False) == first
 
 
 def test_the_model_is_copied_to_where_it_was_asked_for(config: Config, tmp_path: Path) -> None:
-    workspace = choose_run(config, VERSION, resume=None, reuse="never")
+    workspace = choose_run(config, VERSION, reuse="never")
     finished(workspace, 1.0)
     wanted = tmp_path / "out.safetensors"
-    assert export_output(workspace, wanted) == wanted
+    assert export_output(workspace, wanted) == [wanted]
     assert value_of(wanted) == 1.0
-    later = choose_run(config, VERSION, resume=None, reuse="never")
+    later = choose_run(config, VERSION, reuse="never")
     finished(later, 2.0)
-    assert export_output(later, wanted) == wanted, "an earlier model of ours is replaced"
+    assert export_output(later, wanted) == [wanted], "an earlier model of ours is replaced"
     assert value_of(wanted) == 2.0
 
 
 def test_a_finished_model_can_be_wanted_under_another_name(config: Config, tmp_path: Path) -> None:
-    workspace = choose_run(config, VERSION, resume=None, reuse="never")
+    workspace = choose_run(config, VERSION, reuse="never")
     finished(workspace, 1.0)
-    assert value_of(export_output(workspace, tmp_path / "other.safetensors")) == 1.0
+    assert value_of(*export_output(workspace, tmp_path / "other.safetensors")) == 1.0
 
 
 def test_a_file_that_is_not_ours_is_never_overwritten(config: Config, tmp_path: Path) -> None:
-    workspace = choose_run(config, VERSION, resume=None, reuse="never")
+    workspace = choose_run(config, VERSION, reuse="never")
     finished(workspace, 1.0)
     wanted = tmp_path / "out.safetensors"
     wanted.write_bytes(b"the only copy of my favourite LoRA")
-    written = export_output(workspace, wanted)
+    (written,) = export_output(workspace, wanted)
     assert written == tmp_path / f"out-{workspace.name}.safetensors"
     assert wanted.read_bytes() == b"the only copy of my favourite LoRA"
     assert value_of(written) == 1.0
 
 
 def test_a_model_folder_is_exported_whole(config: Config, tmp_path: Path) -> None:
-    workspace = choose_run(config, VERSION, resume=None, reuse="never")
+    workspace = choose_run(config, VERSION, reuse="never")
     made = workspace / "output" / "model"
     made.mkdir(parents=True)
     for name in ("model_index.json", "tilewright.json"):
         (made / name).write_text(json.dumps({"a": 1}))
     for _ in range(2):
-        assert export_output(workspace, tmp_path / "model") == tmp_path / "model"
+        assert export_output(workspace, tmp_path / "model") == [tmp_path / "model"]
     assert (tmp_path / "model/model_index.json").exists()

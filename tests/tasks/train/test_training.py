@@ -275,6 +275,22 @@ def test_a_backup_of_other_settings_is_refused_where_going_on_cannot_be_exact(be
     bench.version = make_dataset(bench.store, loss_weight=[2.0] * 8)
     assert bench.train(replace(bench.spec(), resume_from=backup)) == "failed"
     assert "dataset_digest was" in read_status(spec.workspace)["error"]
+    assert "--new-data" in read_status(spec.workspace)["error"]
+
+
+def test_a_run_goes_on_with_other_data_when_asked_to(bench):
+    spec = bench.spec(max_steps=12)
+    assert bench.train(replace(spec, stop_after_steps=6)) == "stopped"
+    backup = newest_backup(spec.backups)
+    assert (read_facts(backup)["epoch"], read_facts(backup)["step_in_epoch"]) == (1, 2)
+    bench.version = make_dataset(bench.store, ((64, 64),) * 6, loss_weight=[2.0] * 6)
+    other = replace(bench.spec(max_steps=12), resume_from=backup, new_data=True)
+    assert bench.train(other) == "done"
+    assert "with synthetic@2 in place of synthetic@1: epoch 1 starts anew" in (
+        events(spec, "message")[0]["text"]
+    )
+    epochs = [event["epoch"] for event in events(spec, "step")]
+    assert epochs == [0] * 4 + [1] * 2 + [1] * 3 + [2] * 3
 
 
 def test_a_changed_learning_rate_is_allowed_and_told(bench):
