@@ -5,12 +5,13 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
 import psutil
 
-from storage.digest import digest_json, hexkey
+from storage.digest import digest_file, digest_json, hexkey
 from storage.store import open_store
 from storage.versions import Version
 from tasks.config.models import Config
@@ -50,10 +51,22 @@ def run_key(config: Config, version: Version) -> str:
     prior = [concept.name for concept in config.concepts if concept.type == "prior_prediction"]
     if prior:
         identity["prior"] = sorted(prior)
+    initial = getattr(config.train.method, "initial", None)
+    if initial is not None:
+        # What a file holds counts, not its name.
+        identity["initial"] = _content_of(Path(initial))
     if not config.data.latent_caching:
         # What later epochs look like is in no row then, but in the settings of the version.
         identity["settings"] = version.meta["config"]["digest"]
     return hexkey(digest_json("run", identity))
+
+
+def _content_of(path: Path) -> str:
+    """Digest of a file, or of the weights in a backup."""
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    with ExitStack() as stack:
+        opened = [stack.enter_context(file.open("rb")) for file in files]
+        return "-".join(hexkey(digest_file(file)) for file in opened)
 
 
 def choose_run(config: Config, version: Version, *, reuse: Reuse) -> Path:

@@ -87,6 +87,18 @@ def test_other_settings_are_another_run(config: Config, change: dict[str, object
     assert run_key(config, VERSION) != run_key(other, VERSION)
 
 
+def test_a_file_to_go_on_from_counts_by_its_content(config: Config, tmp_path: Path) -> None:
+    file = tmp_path / "lora.safetensors"
+    method = config.train.method.model_copy(update={"initial": str(file)})
+    train = config.train.model_copy(update={"method": method})
+    config = config.model_copy(update={"train": train})
+    keys = set()
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        keys.add(run_key(config, VERSION))
+    assert len(keys) == 2
+
+
 def test_data_counts_by_content_and_the_output_name_not_at_all(config: Config) -> None:
     renamed = config.model_copy(
         update={"model": config.model.model_copy(update={"output": "x.safetensors"})}
