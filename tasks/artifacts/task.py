@@ -1,14 +1,25 @@
-"""Progress artifacts: how far work is, in the Prefect UI, from the reports that terminals show."""
+"""Artifacts in the Prefect UI that are brought up to date while a task runs.
 
+Progress artifacts show how far work is, from the reports that terminals show.
+"""
+
+import json
 import logging
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.orchestration import get_client
 
 from tasks.progress import LOGGER_NAME
 
@@ -29,6 +40,42 @@ def shown_progress() -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(before)
         handler.finish()
+
+
+class LiveArtifacts:
+    """The artifacts of one task run, by key: each is made once and then replaced.
+
+    So the history of a key has one entry per run. Nothing stops because nobody can look: a server
+    that is away is passed over.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, UUID] = {}
+
+    def markdown(self, key: str, text: str, description: str) -> None:
+        """Shows a text."""
+        with suppress(httpx.HTTPError):
+            if key in self._made:
+                self._replace(key, text, description)
+                return
+            made = create_markdown_artifact(text, key=key, description=description)
+            self._made[key] = made  # type: ignore[assignment]
+
+    def table(self, key: str, rows: list[dict[str, Any]], description: str) -> None:
+        """Shows a table."""
+        with suppress(httpx.HTTPError):
+            if key in self._made:
+                self._replace(key, json.dumps(rows), description)
+                return
+            made = create_table_artifact(rows, key=key, description=description)
+            self._made[key] = made  # type: ignore[assignment]
+
+    def _replace(self, key: str, data: str, description: str) -> None:
+        update = {"data": data, "description": description}
+        with get_client(sync_client=True) as client:
+            # Not `update_artifact`: that also puts the whole text into an event, for good.
+            client.request("PATCH", "/artifacts/{id}", path_params={"id": self._made[key]},
+                           json=update)  # fmt: skip
 
 
 class _Artifacts(logging.Handler):

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tasks.report.curves import Chart, Curve, Point, draw_chart
-from tasks.report.run_history import History, Step
+from tasks.report.run_history import Event, History, Step
 
 MAX_STRETCHES = 120
 """Speed is told of so many stretches of steps at most: single steps say little."""
@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 def run_charts(history: History) -> list[Chart]:
     """All charts for which there is something to show."""
-    charts = [loss_chart(history), *_validation_charts(history), *_step_charts(history)]
+    validation = [validation_chart(history), timestep_chart(history)]
+    charts = [loss_chart(history), *validation, *_step_charts(history)]
     return [chart for chart in charts if chart is not None]
 
 
@@ -41,27 +42,29 @@ def samples_per_second(steps: Iterable[Step]) -> float:
     return sum(samples for samples, _ in found) / seconds if seconds else 0.0
 
 
-def _validation_charts(history: History) -> list[Chart | None]:
-    """The loss on held-out rows by concept, and by timestep."""
+def validation_chart(history: History) -> Chart | None:
+    """The loss on held-out rows, by concept; None where none was measured."""
     found = history.validations
     names = dict.fromkeys(name for one in found.values() for name in one["by_concept"])
-    by_concept = [_curve(name, found, _part("by_concept", name)) for name in names]
+    curves = [_curve(name, found, _concept(name)) for name in names]
     if len(names) > 1:
-        by_concept.insert(0, _curve("all", found, lambda one: one["loss"]))
-    # A resumed run may measure another number of quantiles: those of then mean other timesteps.
+        curves.insert(0, _curve("all", found, lambda one: one["loss"]))
+    title = "Validation loss by concept"
+    return draw_chart(title, curves, may_be_log=True, marks=history.resumed_at)
+
+
+def timestep_chart(history: History) -> Chart | None:
+    """The loss on held-out rows, by equal parts of the schedule; None where none was measured."""
+    found = history.validations
+    # A resumed run may measure another number of parts: those of before mean other timesteps.
     number = max((len(one["by_quantile"]) for one in found.values()), default=0)
-    alike = {at: one for at, one in found.items() if len(one["by_quantile"]) == number}
-    by_timestep = [
-        _curve(
-            f"{part / number:.0%} – {(part + 1) / number:.0%}", alike, _part("by_quantile", part)
-        )
+    alike = {step: one for step, one in found.items() if len(one["by_quantile"]) == number}
+    curves = [
+        _curve(f"{part / number:.0%} – {(part + 1) / number:.0%}", alike, _quantile(part))
         for part in range(number)
     ]
-    titles = "Validation loss by concept", "Validation loss by timestep (0% is clean)"
-    return [
-        draw_chart(title, curves, may_be_log=True, marks=history.resumed_at)
-        for title, curves in zip(titles, (by_concept, by_timestep), strict=True)
-    ]
+    title = "Validation loss by timestep (0% is clean)"
+    return draw_chart(title, curves, may_be_log=True, marks=history.resumed_at)
 
 
 def _step_charts(history: History) -> list[Chart | None]:
@@ -99,15 +102,12 @@ def _stretches(name: str, steps: Mapping[int, Step], value: Callable[[list[Step]
     return Curve(name=name, points=points)
 
 
-def _part(key: str, place: str | int) -> Callable[[Mapping[str, Any]], float | None]:
-    """Reads one entry of a validation's `by_concept` or `by_quantile`."""
+def _concept(name: str) -> Callable[[Event], float | None]:
+    return lambda one: one["by_concept"].get(name)
 
-    def read(one: Mapping[str, Any]) -> float | None:
-        values = one[key]
-        known = place in values if isinstance(values, dict) else True
-        return values[place] if known else None
 
-    return read
+def _quantile(part: int) -> Callable[[Event], float | None]:
+    return lambda one: one["by_quantile"][part]
 
 
 def _rate(part: str) -> Callable[[Step], float | None]:

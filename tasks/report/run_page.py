@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -14,10 +13,10 @@ from tasks.pages.safe import environment, policy_hash
 from tasks.report import curves
 from tasks.report.run_charts import run_charts, samples_per_second, wait_share
 from tasks.report.run_history import History
-from tasks.report.run_samples import sample_grid
+from tasks.report.run_samples import Images, Limits, sample_grid
 
-EDGE, COLUMNS, ROWS = 192, 10, 24
-"""Of the sample grid: pixels of a picture, and how many there are at most."""
+LIMITS = Limits(edge=192, columns=10, rows=24)
+"""Of the sample grid."""
 MAX_NOTES = 200
 PLOT = {
     "width": curves.WIDTH,
@@ -59,8 +58,7 @@ class Run:
     """`name@version`."""
     dataset_digest: str
     kept: Sequence[Kept]
-    images: Mapping[int, Mapping[int, Path]]
-    """The sample images by step and by number of the prompt."""
+    images: Images
 
 
 def build_run_page(run: Run) -> str:
@@ -70,7 +68,7 @@ def build_run_page(run: Run) -> str:
     )
     history = run.history
     steps = history.steps.values()
-    grid = sample_grid(run.images, run_prompts(run), edge=EDGE, columns=COLUMNS, rows=ROWS)
+    grid = sample_grid(run.images, run_prompts(run), LIMITS)
     template = environment("tasks.report").get_template("run.html")
     return template.render(
         run=run,

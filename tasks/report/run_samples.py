@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,24 @@ from tasks.imaging.header import FORMAT_ERRORS
 
 QUALITY = 60
 """Of WebP."""
+
+
+GAP = 4
+"""Pixels between the pictures of a strip."""
+Images = Mapping[int, Mapping[int, Path]]
+"""By step and by number of the prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How large a grid may be."""
+
+    edge: int
+    """Pixels of a picture's long side."""
+    columns: int
+    """Steps, evenly spread where there are more; at least 2."""
+    rows: int
+    """Prompts; the first ones where there are more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,33 +62,55 @@ class SampleGrid:
     num_prompts: int
 
 
-def sample_grid(
-    images: Mapping[int, Mapping[int, Path]],
-    prompts: Sequence[str],
-    *,
-    edge: int,
-    columns: int,
-    rows: int,
-) -> SampleGrid:
-    """The grid, of small pictures; the first and the newest step always have a column.
+def sample_grid(images: Images, prompts: Sequence[str], limits: Limits) -> SampleGrid:
+    """Every image as a small picture of its own; the first and the newest step have a column.
 
     Args:
         images: by step and by number of the prompt.
         prompts: of the run as it is configured now.
-        edge: pixels of a picture's long side.
-        columns: at most; where there are more steps, they are evenly spread.
-        rows: at most; the first prompts.
+        limits: of the grid.
     """
-    steps = _spread(sorted(images), columns)
+
+    def apart(small: Sequence[Image.Image | None]) -> list[Picture | None]:
+        return [None if one is None else _picture(one) for one in small]
+
+    return _grid(images, prompts, limits, apart)
+
+
+def sample_strips(images: Images, prompts: Sequence[str], limits: Limits) -> SampleGrid:
+    """The same, with all images of a prompt side by side as one picture.
+
+    On pages that squeeze wide tables, as those of Prefect, they keep their size.
+    """
+
+    def strip(small: Sequence[Image.Image | None]) -> list[Picture | None]:
+        whole = Image.new("RGBA", (len(small) * (limits.edge + GAP) - GAP, limits.edge))
+        for column, one in enumerate(small):
+            if one is not None:
+                whole.paste(one, (column * (limits.edge + GAP), 0))
+        return [_picture(whole)]
+
+    return _grid(images, prompts, limits, strip)
+
+
+def _grid(
+    images: Images,
+    prompts: Sequence[str],
+    limits: Limits,
+    pictures: Callable[[Sequence[Image.Image | None]], list[Picture | None]],
+) -> SampleGrid:
+    steps = _spread(sorted(images), limits.columns)
     numbers = sorted({number for step in images for number in images[step]})
     return SampleGrid(
         steps=steps,
         rows=[
             SampleRow(
                 prompt=prompts[number] if number < len(prompts) else "",
-                pictures=[_picture(images[step].get(number), edge) for step in steps],
+                pictures=pictures(
+                    [_small(images[step].get(number), limits.edge) for step in steps]
+                ),
             )
-            for number in numbers[:rows]
+            for number in numbers[: limits.rows]
         ],
         num_steps=len(images),
         num_prompts=len(numbers),
@@ -78,13 +118,14 @@ def sample_grid(
 
 
 def _spread(steps: Sequence[int], most: int) -> list[int]:
+    """The first, the newest, and as many as there is room for between them."""
     if len(steps) <= most:
         return list(steps)
     return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
 
 
-def _picture(path: Path | None, edge: int) -> Picture | None:
-    """None for what is not there, or is just being written."""
+def _small(path: Path | None, edge: int) -> Image.Image | None:
+    """None for what is not there, or cannot be read: it may just be being written."""
     if path is None:
         return None
     try:
@@ -93,8 +134,12 @@ def _picture(path: Path | None, edge: int) -> Picture | None:
     except FORMAT_ERRORS:
         return None
     small.thumbnail((edge, edge), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return small
+
+
+def _picture(image: Image.Image) -> Picture:
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=QUALITY)
+    image.save(out, "WEBP", quality=QUALITY)
     text = base64.b64encode(out.getvalue()).decode("ascii")
     uri = Markup("data:image/webp;base64,") + Markup(text)
-    return Picture(uri=uri, width=small.width, height=small.height)
+    return Picture(uri=uri, width=image.width, height=image.height)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from storage.errors import StorageError
 from storage.store import Store
 from tasks.families.sources import BACKUP_FILE
 from tasks.report.run_history import History, read_history
@@ -15,6 +16,8 @@ from tasks.train.files import write_atomically
 from tasks.train.runs import IDENTITY_FILE
 
 REPORT_FILE = "report.html"
+REPORT_ERRORS = (OSError, StorageError, ValueError, LookupError, TypeError)
+"""What a workspace raises that is damaged, of another Tilewright, or on a full disk."""
 
 
 def is_run(folder: Path) -> bool:
@@ -30,9 +33,7 @@ def write_report(workspace: Path, store: Store | None = None) -> Path:
         store: where a copy of the run is, if that is not this machine's disk.
 
     Raises:
-        OSError: The workspace cannot be read or written.
-        StorageError: The copy cannot be written.
-        ValueError: A file of the workspace is damaged.
+        One of REPORT_ERRORS: The workspace is damaged, or the page cannot be written.
     """
     page = build_run_page(read_run(workspace)).encode()
     path = workspace / REPORT_FILE

@@ -1,7 +1,9 @@
 """The Prefect task of training: a child process group that is watched, retried and resumed."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +12,36 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
+from storage.store import open_store
 from storage.versions import Version
 from tasks import progress
-from tasks.artifacts.task import shown_progress
+from tasks.artifacts.task import LiveArtifacts, shown_progress
 from tasks.caching.task import cached, value
 from tasks.config.models import Config
 from tasks.gpu.task import gpu_slot
-from tasks.train.events import Event
+from tasks.report.run_history import History
+from tasks.report.run_markdown import files_table, loss_markdown, samples_markdown
+from tasks.train.events import EVENTS_FILE, Event, EventReader
+from tasks.train.report import REPORT_ERRORS, REPORT_FILE, read_run, write_report
 from tasks.train.runner import TrainingCrashed, run_training
 from tasks.train.runs import Reuse, choose_run, export_output, is_finished, resumed_run
 from tasks.train.spec import TrainSpec
 from tasks.train.summary import summarize
 
 FIRST_RETRY_SECONDS = 5
+LOSS, SAMPLES, FILES = "train-loss", "train-samples", "train-files"
+"""The keys of the artifacts; each run is one entry in the history of a key."""
+SHOWN_AFTER: Mapping[str, set[str]] = {
+    "backup": {LOSS, FILES},
+    "save": {LOSS, FILES},
+    "validation": {LOSS},
+    "sample": {LOSS, SAMPLES},
+    "failed": {LOSS},
+    "done": {LOSS, SAMPLES, FILES},
+}
+"""Which artifacts an event changes."""
+SHOWN_SECONDS = 10.0
+"""Artifacts are brought up to date no more often: the server stores each text whole."""
 
 
 def _may_resume(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -38,8 +57,14 @@ def train_run(spec: TrainSpec, *, may_be_cached: bool) -> dict[str, Any]:
         summary = summarize(spec, seconds=0.0) | {"reused": True}
         done: dict[str, Any] = cached(f"run {spec.run_id} is finished", summary)
         return done
-    with gpu_slot(spec.config), shown_progress():
-        return run_training(spec, on_event=_tell(spec))
+    tell = _tell(spec)
+    with shown_run(spec) as show, gpu_slot(spec.config), shown_progress():
+
+        def on_event(event: Event) -> None:
+            tell(event)
+            show(event)
+
+        return run_training(spec, on_event=on_event)
 
 
 def train(
@@ -81,7 +106,77 @@ def train(
         copies = export_output(workspace, Path(config.model.output))
         outputs = [*map(str, copies), *outputs]
     made = {"dataset": version.summary(), "outputs": outputs}
+    if (workspace / REPORT_FILE).is_file():
+        made["run_report"] = str((workspace / REPORT_FILE).absolute())
     return {"reused": False} | summary | made
+
+
+@contextmanager
+def shown_run(spec: TrainSpec) -> Iterator[Callable[[Event], None]]:
+    """Shows a run in artifacts while it trains; writes its report when it ends, well or badly.
+
+    Gives what takes the events of the run.
+    """
+    shown = _ShownRun(spec)
+    try:
+        yield shown.take
+    except TrainingCrashed:
+        shown.finish()
+        raise
+    shown.finish()
+
+
+class _ShownRun:
+    """The artifacts of a run, brought up to date when there is more to be seen than a step."""
+
+    def __init__(self, spec: TrainSpec) -> None:
+        self._spec = spec
+        self._artifacts = LiveArtifacts()
+        self._stale: set[str] = set()
+        self._due = 0.0
+        self._history = History()
+        for event in EventReader(spec.workspace / EVENTS_FILE).read():
+            self._add(event)
+
+    def take(self, event: Event) -> None:
+        """Takes over one event."""
+        self._add(event)
+        self._stale |= SHOWN_AFTER.get(event["event"], set())
+        if self._stale and time.monotonic() >= self._due:
+            self._show()
+
+    def finish(self) -> None:
+        """Shows what is not shown yet, and writes the report."""
+        self._show()
+        with _passed_over("the report"):
+            store = open_store(self._spec.store, create=False)
+            write_report(self._spec.workspace, store)
+
+    def _add(self, event: Event) -> None:
+        with _passed_over(f"a picture of the event {event['event']}"):
+            self._history.add(event)
+
+    def _show(self) -> None:
+        with _passed_over("the artifacts"):
+            run = read_run(self._spec.workspace, self._history)
+            told = f"{run.run_id}: step {run.history.last_step:,}"
+            if LOSS in self._stale and run.history.steps:
+                self._artifacts.markdown(LOSS, loss_markdown(run), told)
+            if SAMPLES in self._stale and run.images:
+                self._artifacts.markdown(SAMPLES, samples_markdown(run), told)
+            if FILES in self._stale and run.kept:
+                self._artifacts.table(FILES, files_table(run), told)
+        self._stale.clear()
+        self._due = time.monotonic() + SHOWN_SECONDS
+
+
+@contextmanager
+def _passed_over(what: str) -> Iterator[None]:
+    """A training does not fail because it cannot be shown."""
+    try:
+        yield
+    except REPORT_ERRORS as error:
+        get_run_logger().warning("%s of the run could not be made: %s", what, error)
 
 
 def _tell(spec: TrainSpec) -> Callable[[Event], None]:
