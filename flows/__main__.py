@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import captions_command, convert_command, preconditions, summaries
+from flows import captions_command, convert_command, preconditions, report_command, summaries
 from flows.command_options import (
     AsJson,
     ConfigFile,
@@ -192,21 +192,7 @@ def show(
     finish("show", work, summaries.show_dataset, as_json=False)
 
 
-@app.command()
-def report(
-    config_or_store: Annotated[str, typer.Argument(help="A TOML file or the place of a store.")],
-    *,
-    dataset: Dataset = None,
-    open_it: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print where the report of a dataset version is; make it if there is none."""
-    from flows import dataset_report
-
-    def work(log: Path) -> dict[str, Any]:
-        return dataset_report.find_report(config_or_store, dataset, open_it=open_it)
-
-    finish("report", work, dataset_report.show_report, as_json=as_json)
+app.command()(report_command.report)
 
 
 @app.command("import-onetrainer")

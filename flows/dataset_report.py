@@ -1,6 +1,5 @@
 """`tilewright report`: where the report of a dataset version is; made when there is none."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,6 @@ def find_report(config_or_store: str, dataset: str | None, *, open_it: bool) -> 
     if open_it:
         open_page(local_copy(store, version))
     return {"report": uri, "made": made, "dataset": version.summary()}
-
-
-def show_report(summary: dict[str, Any]) -> None:
-    """The address alone, for other commands to read."""
-    sys.stdout.write(f"{summary['report']}\n")
-    sys.stdout.flush()
 
 
 def local_copy(store: Store, version: Version) -> Path:

@@ -139,6 +139,8 @@ def show_training(summary: dict[str, Any]) -> None:
             say(f"{kind.removesuffix('s'):<12}{uri}")
     if summary.get("tensorboard"):
         say(f"{'tensorboard':<12}{summary['tensorboard']}")
+    if summary.get("run_report"):
+        say(f"{'report':<12}{summary['run_report']}")
     say(f"took {summary['seconds']:.1f} s")
 
 

@@ -44,14 +44,14 @@ def samples_markdown(run: Run, max_bytes: int = MAX_BYTES) -> str:
     left = max_bytes - sum(len(part.encode()) for part in parts) - 1000
     for row in grid.rows:
         (picture,) = row.pictures
-        part = f"{escaped(row.prompt, _MAX_PROMPT) or '–'}\n\n![samples]({picture and picture.uri})"
+        shown = f"![samples]({picture.uri})" if picture else "no image could be read"
+        part = f"{escaped(row.prompt, _MAX_PROMPT) or '–'}\n\n{shown}"
         left -= len(part.encode()) + 2
         if left < 0:
             break
         parts.append(part)
-    shown = len(parts) - 2
-    if shown < grid.num_prompts:
-        parts.append(f"The first {shown} of {plural(grid.num_prompts, 'prompt')}.")
+    if (number_shown := len(parts) - 2) < grid.num_prompts:
+        parts.append(f"The first {number_shown} of {plural(grid.num_prompts, 'prompt')}.")
     return "\n\n".join([*parts, _more(run)]) + "\n"
 
 
@@ -78,8 +78,7 @@ def _chart(chart: Chart) -> str:
     svg = environment("tasks.report").from_string(_ALONE).render(chart=chart, plot=PLOT)
     uri = "data:image/svg+xml;base64," + base64.b64encode(svg.strip().encode()).decode("ascii")
     axis = ", on a logarithmic axis" if chart.is_log else ""
-    lines = ", ".join(f"{escaped(line.name, 80)} {line.last}" for line in chart.lines)
-    return f"**{chart.title}**{axis}: {lines}\n\n![{chart.title}]({uri})"
+    return f"**{chart.title}**{axis}\n\n![{chart.title}]({uri})"
 
 
 def _more(run: Run) -> str:

@@ -84,10 +84,14 @@ def sample_strips(images: Images, prompts: Sequence[str], limits: Limits) -> Sam
     """
 
     def strip(small: Sequence[Image.Image | None]) -> list[Picture | None]:
-        whole = Image.new("RGBA", (len(small) * (limits.edge + GAP) - GAP, limits.edge))
+        there = [one for one in small if one is not None]
+        if not there:
+            return [None]
+        cell = max(one.width for one in there) + GAP
+        whole = Image.new("RGBA", (cell * len(small) - GAP, max(one.height for one in there)))
         for column, one in enumerate(small):
             if one is not None:
-                whole.paste(one, (column * (limits.edge + GAP), 0))
+                whole.paste(one, (cell * column, 0))
         return [_picture(whole)]
 
     return _grid(images, prompts, limits, strip)
