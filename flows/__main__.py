@@ -23,10 +23,10 @@ from flows.command_options import (
 )
 from flows.command_outcome import DONE, finish, say, stderr
 from flows.local_server import ensure_server, stop_server, users
+from flows.presets_command import preset_lines, preset_rows
 from flows.review_gate import settled
 from flows.run_log import command_log, quiet_prefect
 from flows.terminal import show_progress
-from tasks.config import presets
 from tasks.config.loading import resolved_preset
 
 app = typer.Typer(
@@ -159,12 +159,11 @@ def list_presets(
     def work(log: Path) -> dict[str, Any]:
         if name is not None:
             return {"name": name, "toml": resolved_preset(name)}
-        known = [{"name": one, "description": presets.description(one)} for one in presets.names()]
-        return {"presets": known}
+        return {"presets": preset_rows()}
 
     def show(result: dict[str, Any]) -> None:
-        for one in result.get("presets", []):
-            typer.echo(f"{one['name']:<12}{one['description']}")
+        for line in preset_lines(result["presets"]) if "presets" in result else ():
+            typer.echo(line)
         typer.echo(result.get("toml", ""), nl=False)
 
     finish("presets", work, show, as_json=as_json)

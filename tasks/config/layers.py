@@ -101,12 +101,10 @@ def _parent(name: Any, file: Path) -> Path:
             message = f"there is no file {parent}{hint}"
             raise ConfigError([Problem("extends", message, as_toml(name), source)])
         return parent
-    if name not in presets.names():
-        near = nearest(name, presets.names())
-        hint = f"did you mean {as_toml(near)}? " if near else ""
-        message = f"no such preset; {hint}Presets: {', '.join(presets.names())}"
-        raise ConfigError([Problem("extends", message, as_toml(name), source)])
-    return presets.file_of(name)
+    try:
+        return presets.file_of(name)
+    except ValueError as error:
+        raise ConfigError([Problem("extends", str(error), as_toml(name), source)]) from error
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any], place: Place = ()) -> dict[str, Any]:

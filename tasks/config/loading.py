@@ -14,7 +14,7 @@ from tasks.config.family_checks import part_names
 from tasks.config.layers import Layer
 from tasks.config.models import Config, ModelConfig, StoreConfig
 from tasks.config.overrides import Override
-from tasks.config.problems import ConfigError, Problem, from_pydantic, nearest
+from tasks.config.problems import ConfigError, Problem, from_pydantic
 from tasks.config.schema import Place
 
 
@@ -123,20 +123,29 @@ def _named(concept: Any) -> Any:
     return {**concept, "name": str(concept["path"]).rstrip("/").rpartition("/")[2]}
 
 
+def preset_data(name: str) -> dict[str, Any]:
+    """What a preset and all that it extends say.
+
+    Raises:
+        ConfigError: there is no such preset; names the nearest.
+    """
+    try:
+        file = presets.file_of(name)
+    except ValueError as error:
+        raise ConfigError([Problem("presets", str(error), name)]) from error
+    data: dict[str, Any] = {}
+    for layer in layers.read_layers(file):
+        data = layers.merged(data, layer.data)
+    return data
+
+
 def resolved_preset(name: str) -> str:
     """A preset with all it extends and every default, as TOML that a config file may hold.
 
     Raises:
         ConfigError: there is no such preset; names the nearest.
     """
-    if name not in presets.names():
-        near = nearest(name, presets.names())
-        hint = f"did you mean {near}? " if near else ""
-        message = f"no such preset; {hint}Presets: {', '.join(presets.names())}"
-        raise ConfigError([Problem("presets", message, name)])
-    data: dict[str, Any] = {}
-    for layer in layers.read_layers(presets.file_of(name)):
-        data = layers.merged(data, layer.data)
+    data = preset_data(name)
     yours = [key for key, there in _REQUIRED.items() if not layers.Layer(name, data).holds(there)]
     full = Config.model_validate(layers.merged({"model": {"base": ""}, "concepts": []}, data))
     values = full.model_dump(mode="json", exclude_none=True)
