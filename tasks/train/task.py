@@ -28,6 +28,8 @@ from tasks.train.runs import Reuse, choose_run, export_output, is_finished, resu
 from tasks.train.spec import TrainSpec
 from tasks.train.summary import summarize
 
+LOG = logging.getLogger("tilewright.train")
+"""Also shown in terminals, unlike the log of a task run."""
 FIRST_RETRY_SECONDS = 5
 LOSS, SAMPLES, FILES = "train-loss", "train-samples", "train-files"
 """The keys of the artifacts; each run is one entry in the history of a key."""
@@ -135,12 +137,14 @@ class _ShownRun:
         self._stale: set[str] = set()
         self._due = 0.0
         self._history = History()
-        for event in EventReader(spec.workspace / EVENTS_FILE).read():
-            self._add(event)
+        with _passed_over("the earlier part of the curves"):
+            for event in EventReader(spec.workspace / EVENTS_FILE).read():
+                self._history.add(event)
 
     def take(self, event: Event) -> None:
         """Takes over one event."""
-        self._add(event)
+        with _passed_over(f"what the event {event['event']} adds to the curves"):
+            self._history.add(event)
         self._stale |= SHOWN_AFTER.get(event["event"], set())
         if self._stale and time.monotonic() >= self._due:
             self._show()
@@ -151,10 +155,6 @@ class _ShownRun:
         with _passed_over("the report"):
             store = open_store(self._spec.store, create=False)
             write_report(self._spec.workspace, store)
-
-    def _add(self, event: Event) -> None:
-        with _passed_over(f"a picture of the event {event['event']}"):
-            self._history.add(event)
 
     def _show(self) -> None:
         with _passed_over("the artifacts"):
@@ -176,12 +176,12 @@ def _passed_over(what: str) -> Iterator[None]:
     try:
         yield
     except REPORT_ERRORS as error:
-        get_run_logger().warning("%s of the run could not be made: %s", what, error)
+        LOG.warning("%s of the run could not be shown: %s", what, error)
 
 
 def _tell(spec: TrainSpec) -> Callable[[Event], None]:
     """Passes events on to the progress display and the log of the task run."""
-    logger, ours = get_run_logger(), logging.getLogger("tilewright.train")
+    logger = get_run_logger()
     logger.info("workspace %s", spec.workspace)
 
     total_steps = 0
@@ -195,7 +195,7 @@ def _tell(spec: TrainSpec) -> Callable[[Event], None]:
         elif event["event"] == "start":
             total_steps = event["total_steps"]
             if event["resumed_from"]:
-                ours.warning("training goes on after step %d of a backup", event["step"])
+                LOG.warning("training goes on after step %d of a backup", event["step"])
         elif event["event"] == "epoch":
             changes = [sum(event[name].values()) for name in ("repeated", "dropped")]
             told = "epoch %d: %d steps, %d entries trained once more, %d dropped"

@@ -1,4 +1,4 @@
-"""`tilewright report`: found or made, printed, opened."""
+"""`tilewright report`: that of a dataset version or of a run; found or made, printed, opened."""
 
 import json
 import os
@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from flows.dataset_report import find_report, local_copy
+from flows.run_report import find_run_report
 from storage.store import open_store
 from storage.versions import Version
+from tasks.config.loading import ConfigError
 from tasks.pipeline.report import report_path
 from tests.model_fixtures import TinyModels
 from tests.projects import Prepared, Project, make_project
@@ -93,3 +95,70 @@ def test_a_report_in_s3_is_brought_here(
     copy = local_copy(store, done.version)
     assert copy.name == "test-1.html"
     assert copy.read_bytes() == b"<!DOCTYPE html>"
+
+
+RUNS = ("20261125-080000-test-000001", "20261126-080000-test-000002", "20261127-080000-dogs-000003")
+
+
+@pytest.fixture
+def runs(prepared: tuple[Project, Prepared]) -> Path:
+    """A folder of runs that were started, two of them on the dataset of the project."""
+    folder = prepared[0].folder / "store" / "runs"
+    for run_id in RUNS:
+        (folder / run_id).mkdir(parents=True, exist_ok=True)
+        start = {"event": "start", "time": 1.0, "step": 0, "epoch": 0, "total_steps": 5}
+        event = json.dumps(start | {"resumed_from": None})
+        (folder / run_id / "events.jsonl").write_text(f"{event}\n")
+        (folder / run_id / "run.json").write_text('{"dataset": "test", "version": 1}')
+    return folder
+
+
+def test_the_report_of_a_run_is_made_anew(
+    prepared: tuple[Project, Prepared], runs: Path, tmp_path: Path
+) -> None:
+    project, _ = prepared
+    env = {"TILEWRIGHT_HOME": str(tmp_path / "home")}
+    for arguments, run_id in (
+        ([runs / RUNS[0]], RUNS[0]),
+        ([project.run_toml, "--run", RUNS[0]], RUNS[0]),
+        ([project.run_toml, "--run", "latest"], RUNS[1]),
+        ([project.folder / "store", "--run", "latest"], RUNS[2]),
+    ):
+        page = runs / run_id / "report.html"
+        page.write_text("as it was before")
+        done = tilewright("report", *arguments, env=env)
+        assert (done.returncode, done.stdout.strip()) == (0, str(page)), done.stderr
+        assert f"<b><bdi>{run_id}</bdi></b>" in page.read_text()
+    told = tilewright("report", runs / RUNS[0], "--json", env=env)
+    page = runs / RUNS[0] / "report.html"
+    assert json.loads(told.stdout) == {"report": str(page), "made": True, "run_id": RUNS[0]}
+
+
+def test_a_run_that_is_not_there_is_refused(
+    prepared: tuple[Project, Prepared], runs: Path, tmp_path: Path
+) -> None:
+    project, _ = prepared
+    env = {"TILEWRIGHT_HOME": str(tmp_path / "home")}
+    for arguments, told in (
+        ([project.run_toml, "--run", "nothing"], f"no such run; runs: {RUNS[0]}"),
+        ([tmp_path / "nowhere", "--run", "latest"], "there is no store"),
+        ([runs / RUNS[0], "--dataset", "test@1"], "says nothing of a run"),
+    ):
+        done = tilewright("report", *arguments, env=env)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert told in " ".join(done.stderr.split())
+    (runs / RUNS[0] / "status.json").write_text("{")
+    with pytest.raises(ConfigError, match="cannot be made"):
+        find_run_report(str(runs / RUNS[0]), None, open_it=False)
+    (runs / RUNS[0] / "status.json").unlink()
+
+
+def test_the_report_of_a_run_in_s3_is_made_from_its_copy(runs: Path, s3_url: str) -> None:
+    store = open_store(s3_url)
+    for name in ("events.jsonl", "run.json"):
+        store.replace(f"runs/{RUNS[1]}/{name}", (runs / RUNS[1] / name).read_bytes())
+    store.replace(f"runs/{RUNS[1]}/backups/00000001/denoiser.safetensors", b"large")
+    done = find_run_report(s3_url, "latest", open_it=False)
+    assert done["report"] == store.uri(f"runs/{RUNS[1]}/report.html")
+    page = store.read_bytes(f"runs/{RUNS[1]}/report.html").decode()
+    assert f"<b><bdi>{RUNS[1]}</bdi></b>" in page
