@@ -185,6 +185,8 @@ DATASET = pa.schema(
     ]
 )
 
+GREY = "grey"  # kind of the latents item, for inpainting models, that is all hole: one per bucket
+
 # What an empty stage looks like.
 STAGE_SCHEMAS = {
     "prompts": PROMPTS,

@@ -25,6 +25,8 @@ def build_tiny(family: str, folder: Path, seed: int = 0) -> Path:
         "sd15": build_demo_model,
         "sd2": _build_sd2,
         "sdxl": _build_sdxl,
+        "sd15_inpaint": _build_sd15_inpaint,
+        "sdxl_inpaint": _build_sdxl_inpaint,
         **tiny_flow.BUILDERS,
         **tiny_newer.BUILDERS,
     }
@@ -35,13 +37,41 @@ def _build_sd2(folder: Path, seed: int) -> Path:
     return build_demo_model(folder, seed + 1000, prediction_type="v_prediction")
 
 
-def _build_sdxl(folder: Path, seed: int) -> Path:
-    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+def _build_sd15_inpaint(folder: Path, seed: int) -> Path:
+    from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pipeline = StableDiffusionInpaintPipeline(
+            vae=tiny_vae(),
+            text_encoder=tiny_text_encoder(width=32),
+            tokenizer=tiny_tokenizer(folder / "tokenizer"),
+            unet=tiny_unet(cross_attention_dim=32, in_channels=9),
+            scheduler=DDIMScheduler(
+                beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+                clip_sample=False, set_alpha_to_one=False,
+            ),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def _build_sdxl_inpaint(folder: Path, seed: int) -> Path:
+    return _build_sdxl(folder, seed, "StableDiffusionXLInpaintPipeline", in_channels=9)
+
+
+def _build_sdxl(
+    folder: Path, seed: int, pipeline_name: str = "StableDiffusionXLPipeline", in_channels: int = 4
+) -> Path:
+    import diffusers
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # Loading a single file tells the two encoders apart by width alone: keep them different.
-        pipeline = StableDiffusionXLPipeline(
+        pipeline = getattr(diffusers, pipeline_name)(
             vae=tiny_vae(scaling_factor=0.13025),
             text_encoder=tiny_text_encoder(width=32),
             text_encoder_2=tiny_text_encoder(width=48, projection=48),
@@ -49,6 +79,7 @@ def _build_sdxl(folder: Path, seed: int) -> Path:
             tokenizer_2=tiny_tokenizer(folder / "tokenizer_2", pad_token="!"),
             unet=tiny_unet(
                 cross_attention_dim=80,
+                in_channels=in_channels,
                 down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
                 up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
                 use_linear_projection=True,
@@ -57,7 +88,7 @@ def _build_sdxl(folder: Path, seed: int) -> Path:
                 addition_time_embed_dim=8,
                 projection_class_embeddings_input_dim=48 + 6 * 8,
             ),
-            scheduler=EulerDiscreteScheduler(
+            scheduler=diffusers.EulerDiscreteScheduler(
                 beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
             ),
             add_watermarker=False,

@@ -35,6 +35,9 @@ def family_problems(config: Config, problem: Report) -> Iterator[Problem]:
         if concept.enabled:
             yield from _concept(config, concept, index, family, problem)
     yield from _samples(config, family, problem)
+    if family.inpaints and not config.data.latent_caching:
+        message = f"must be true for {family.name}: what it is told of masks is cached with latents"
+        yield problem(("data", "latent_caching"), message, "model.family")
     yield from _model(config, family, problem)
 
 
@@ -67,10 +70,11 @@ def _model(config: Config, family: "Family", problem: Report) -> Iterator[Proble
 
 
 def _samples(config: Config, family: "Family", problem: Report) -> Iterator[Problem]:
+    step = family.latent_factor * family.patch_cells
     for name in ("width", "height"):
         value = getattr(config.train.sample, name)
-        if value and value % family.latent_factor:
-            message = _multiple(value, family.latent_factor, family)
+        if value and value % step:
+            message = _multiple(value, step, family)
             yield problem(("train", "sample", name), message, "model.family")
 
 

@@ -85,7 +85,8 @@ class MaskedTraining(Section):
     unmasked_weight: float = Field(default=0.1, ge=0, le=1)
     """What black parts of a mask still count."""
     unmasked_probability: float = Field(default=0.0, ge=0, le=1)
-    """Share of samples that train without their mask."""
+    """Share of samples that train without their mask; models for inpainting paint all of them, also
+    where `enabled` is false."""
     normalize: bool = False
     """Divide by the mask's mean, so that a small masked area counts as much as a whole image."""
     prior_weight: float = Field(default=0.0, ge=0)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.digest import digest
-from storage.records import DATASET, LOCATION, K
+from storage.records import DATASET, GREY, LOCATION, K
 from tasks.arrow import as_array, first_of_each, with_columns
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
@@ -25,9 +25,10 @@ def assemble(config: Config, stage_ids: dict[str, str], manifests: Tables) -> pa
     """
     table = dataset_rows(config, manifests)
     latents, masks = (f"stages/{name}/{stage_ids.get(name)}" for name in ("latents", "masks"))
-    table = _located(table, "latent", latents, manifests["latents"], "sample_id")
+    table = _located(table, "latent", latents, manifests["latents"], "concept", "sample_id")
     # Equal images have one latent, but each concept its own mask, or none.
-    table = _located(table, "mask", masks, manifests["masks"], "concept", "sample_id")
+    masked = with_columns(manifests["masks"], sample_id=manifests["masks"]["key"])
+    table = _located(table, "mask", masks, masked, "concept", "sample_id")
     texts = list(_texts(table["prompts"].to_pylist(), text_items(manifests["text"])))
     table = table.append_column("texts", pa.array(texts, DATASET.field("texts").type))
     arrays = [as_array(table[field.name]).cast(field.type) for field in DATASET]
@@ -36,6 +37,9 @@ def assemble(config: Config, stage_ids: dict[str, str], manifests: Tables) -> pa
     complete = pa.array([bool(text) or not are_cached for text in texts], pa.bool_())
     if config.data.latent_caching:
         complete = pc.and_(complete, pc.is_valid(as_array(table["latent_offset"])))
+    if get_family(config.model.family).inpaints:
+        known = pa.array(_buckets(_grey_images(manifests["latents"])), pa.string())
+        complete = pc.and_(complete, pc.is_in(pa.array(_buckets(table), pa.string()), known))
     rows_table = pa.Table.from_arrays(arrays, schema=DATASET)
     return rows_table.filter(complete).sort_by("row_id")
 
@@ -74,18 +78,41 @@ def text_items(text: pa.Table) -> dict[str, list[dict[str, Any]]]:
     return items
 
 
-def extra_facts(config: Config, manifests: Tables) -> dict[str, Any]:
+def extra_facts(config: Config, stage_ids: dict[str, str], manifests: Tables) -> dict[str, Any]:
     """What a version's JSON says besides its rows.
 
-    `unconditional` locates the empty prompt of every text encoder that is cached.
+    `unconditional` locates the empty prompt of every text encoder that is cached; `grey`, of an
+    inpainting model, the image of each bucket that is all hole.
     """
     empty = text_items(manifests["text"]).get(UNCONDITIONAL, [])
+    grey = _grey_items(f"stages/latents/{stage_ids.get('latents')}", manifests["latents"])
     return {
         "family": config.model.family,
         "model": config.model.base,
         "latents": {"dtype": config.data.encode_dtype, "mode": "mean"},
         "unconditional": [{"prompt": 0, **entry} for entry in empty],
+        **({"grey": grey} if grey else {}),
     }
+
+
+def _grey_items(stage: str, latents: pa.Table) -> list[dict[str, Any]]:
+    """Where the image of each bucket that is all hole is."""
+    images = _grey_images(latents)
+    places = images.select([f"latent_{name}" for name in LOCATION]).to_pydict().values()
+    return [
+        {"bucket": bucket, "stage": stage, **dict(zip(LOCATION, place, strict=True))}
+        for bucket, *place in zip(_buckets(images), *places, strict=True)
+    ]
+
+
+def _grey_images(latents: pa.Table) -> pa.Table:
+    return latents.filter(pc.equal(latents["kind"], GREY))
+
+
+def _buckets(table: pa.Table) -> list[str]:
+    """The bucket of each row as training names it, such as 512x768."""
+    edges = table.select(["bucket_width", "bucket_height"]).to_pydict().values()
+    return [f"{width}x{height}" for width, height in zip(*edges, strict=True)]
 
 
 def _settings(concept: Concept) -> dict[str, Any]:
@@ -105,7 +132,6 @@ def _settings(concept: Concept) -> dict[str, Any]:
 
 def _located(table: pa.Table, item: str, stage: str, items: pa.Table, *by: str) -> pa.Table:
     """`table` with where each row's item is, found by these columns; null where it has none."""
-    items = with_columns(items, sample_id=items["key"])
     wanted, known = (
         pc.binary_join_element_wise(*(pc.cast(one[name], pa.binary()) for name in by), b"")
         for one in (table, items)

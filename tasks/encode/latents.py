@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.digest import digest_json, hexkey
-from storage.records import LOCATION
+from storage.records import GREY, LOCATION
 from storage.shards import ShardWriter
 from tasks.arrow import with_matches
 from tasks.config.models import DataConfig
 from tasks.encode.devices import batch_size, encode_device, num_encoders, torch_dtype
+from tasks.encode.holes import LATENTS, encode_fields, grey_groups, holed, masks_of, with_holes
 from tasks.encode.weights import model_source, weights_digest
 from tasks.encode.workers import Group, Item, encode_groups, encode_items
 from tasks.families import get_family
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import torch
 
 VERSION = 1
-FIELD = "latent"
 ON_ONE_CORE_BYTES = 4 * 2**20
 """Sources with more pixels to encode are shared by all cores: one core would be busy with the tiles
 of a large photo for minutes, and nothing of it be committed meanwhile."""
@@ -39,26 +39,32 @@ AHEAD_BYTES = 64 * 2**20
 
 
 def wanted(context: Context, upstream: Tables) -> Wanted:
-    """One item per kept sample; its key is the sample_id. Without latent caching there are none."""
+    """One item per kept sample; its key is the sample_id. Without latent caching there are none.
+
+    What an inpainting model takes besides, and how such items are named, is in `holes.py`.
+    """
     facts: dict[str, Any] = {"stage": "latents", "version": VERSION}
     samples = kept_samples(upstream["crops"])
     if context.config.data.latent_caching:
         facts |= _encoding(context)
     else:
         samples = samples.slice(0, 0)
+    if get_family(context.config.model.family).inpaints:
+        samples = with_holes(samples, upstream["masks"])
     stage_id = hexkey(digest_json("stage", facts))
     return Wanted(stage_id, samples, {stage_id: facts})
 
 
 def check(context: Context, wanted: Wanted) -> Checked:
     """Samples encoded before, under whatever name or concept, are not encoded again."""
+    masked = "mask, its " if "mask_id" in wanted.table.column_names else ""
     return compare(
         context,
         "latents",
         wanted,
         committed=context.committed("latents", wanted.stage_id, ["key"]),
         bad=context.rejected("latents", wanted.stage_id),
-        changed_reason="the source, its geometry or its augmentation changed",
+        changed_reason=f"the source, its {masked}geometry or its augmentation changed",
     )
 
 
@@ -69,7 +75,7 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
     """
     data, store = context.config.data, context.config.store
     device = encode_device()
-    encode = vae_encoder(context, device)
+    encode = encode_fields(vae_encoder(context, device))
     job_of_key = {
         key: job for job in sample_jobs(missing) for keys in job.samples.values() for key in keys
     }
@@ -79,15 +85,15 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
         threads, encoders = num_threads(data.threads), num_encoders(device)
         size = batch_size(data.encode_batch_size, device)
         if size == 1 and device.type == "cpu":
-            sources = cut_sources(sample_jobs(missing), data, ON_ONE_CORE_BYTES)
+            sources = item_groups(missing, data, ON_ONE_CORE_BYTES)
             encoded = encode_groups(sources, encode, encoders=encoders)
         else:
-            sources = cut_sources(sample_jobs(missing), data, AHEAD_BYTES)
+            sources = item_groups(missing, data, AHEAD_BYTES)
             items = chain.from_iterable(thread_map(lambda cut: cut(), sources, threads))
             encoded = encode_items(items, encode, batch_size=size, encoders=encoders)
-        for key, latent in encoded:
-            if latent.isfinite().all():
-                writer.add(key, {FIELD: latent})
+        for key, fields in encoded:
+            if all(fields[name].isfinite().all() for name in LATENTS if name in fields):
+                writer.add(key, fields)
             else:
                 bad = _rejection(data.encode_dtype, key, job_of_key[key])
                 context.reject("latents", wanted.stage_id, [bad])
@@ -95,7 +101,7 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
 
 
 def manifest(context: Context, checked: Checked) -> pa.Table:
-    """The kept samples with where their latents are; `key` is the sample_id."""
+    """The kept samples with where their latents are, and so the grey images, if there are any."""
     table = checked.wanted.table
     items = context.committed("latents", checked.wanted.stage_id)
     table = with_matches(table, items, {f"latent_{name}": name for name in LOCATION})
@@ -107,6 +113,14 @@ def vae_encoder(context: Context, device: "torch.device") -> EncodePixels:
     family = get_family(context.config.model.family)
     dtype = torch_dtype(context.config.data.encode_dtype)
     return load_vae_encoder(model_source(context, family), family, dtype, device)
+
+
+def item_groups(missing: pa.Table, data: DataConfig, eager_bytes: int) -> Iterator[Group]:
+    """The groups of `cut_sources` of missing items, with their holes, and the grey images."""
+    masks = masks_of(missing)
+    jobs = list(sample_jobs(missing.filter(pc.not_equal(missing["kind"], GREY))))
+    sources = cut_sources(jobs, data, eager_bytes)
+    return chain(grey_groups(missing), holed(jobs, sources, data, masks) if masks else sources)
 
 
 def cut_sources(jobs: Iterable[SampleJob], data: DataConfig, eager_bytes: int) -> Iterator[Group]:
@@ -152,7 +166,7 @@ def _rejection(dtype: str, key: bytes, job: SampleJob) -> Rejection:
 
 STAGE = Stage(
     name="latents",
-    after=("crops",),
+    after=("crops", "masks"),
     wanted=wanted,
     check=check,
     work=work,

@@ -4,6 +4,7 @@ from tasks.families.base import Family
 from tasks.families.chroma import CHROMA
 from tasks.families.flux import FLUX_DEV, FLUX_SCHNELL
 from tasks.families.flux2 import FLUX2, FLUX2_KLEIN
+from tasks.families.inpainting import SD15_INPAINT, SDXL_INPAINT
 from tasks.families.pixart import PIXART_ALPHA, PIXART_SIGMA
 from tasks.families.qwen_image import QWEN_IMAGE
 from tasks.families.sana import SANA
@@ -16,7 +17,7 @@ FAMILIES = {
     family.name: family
     for family in (
         *(SD15, SD2, SDXL, SD3, SD35, FLUX_DEV, FLUX_SCHNELL, PIXART_ALPHA, PIXART_SIGMA, SANA),
-        *(CHROMA, QWEN_IMAGE, Z_IMAGE, FLUX2, FLUX2_KLEIN),
+        *(CHROMA, QWEN_IMAGE, Z_IMAGE, FLUX2, FLUX2_KLEIN, SD15_INPAINT, SDXL_INPAINT),
     )
 }
 

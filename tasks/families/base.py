@@ -72,6 +72,9 @@ class Family:
     """Latent cells along an edge of one image token of the denoiser (for dynamic shift)."""
     size_conditioned: bool
     """Whether `condition` wants original size, crop offset and target size."""
+    inpaints: bool = False
+    """Whether the conditioning has `holes` besides, (B, 1 + C, h, w): 1 in the cells that are to be
+    painted and else 0, and the scaled latents of the image that is grey there."""
     architectures: Mapping[str, str]
     """The scheduler's prediction_type (flow models: "flow") to modelspec.architecture of a full
     model."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 EncodeImage = Callable[[Any, "Tensor"], "Tensor"]
 """(vae, pixels (B, 3, H, W) in -1..1) to unscaled latents (B, C, h, w): `Family.encode_image`."""
 EncodePixels = Callable[[list["Pixels"]], list["Tensor"]]
-"""(H, W, 3) uint8 images of one shape to one unscaled latent (C, h, w) each, on the CPU."""
+"""(H, W, 3 or 4) uint8 images of one shape, as `encode_latents` wants them, to one unscaled latent
+(C, h, w) each, on the CPU."""
 
 DEFAULT_SCALING_FACTOR = 0.18215
 """What diffusers assumes for VAE configs from before the field existed (SD 1.x)."""
@@ -49,18 +50,23 @@ def encode_latents(
 ) -> "Tensor":
     """Mean latents, unscaled float32 (B, C, h, w), of uint8 RGB `pixels` (B, 3, H, W).
 
-    Runs in the VAE's own data type, on its own device. Values may be non-finite in float16.
-    `encode_image` is the family's; None: the mean of an AutoencoderKL.
+    A fourth channel is 1 where the pixels count and 0 in holes, which are grey: 0 in -1..1, which
+    no uint8 is. Runs in the VAE's own data type, on its own device. Values may be non-finite in
+    float16. `encode_image` is the family's; None: the mean of an AutoencoderKL.
     """
     import torch
 
-    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (3, 4):
         raise ValueError(
-            f"`pixels` must be uint8 of shape (B, 3, H, W), got {pixels.dtype} {pixels.shape}"
+            "`pixels` must be uint8 of shape (B, 3, H, W), or (B, 4, H, W) with what counts, got "
+            f"{pixels.dtype} {pixels.shape}"
         )
     weight = next(vae.parameters())  # `vae.device` and `vae.dtype` walk all modules
     with torch.inference_mode():
-        image = pixels.to(weight.device).float().div_(127.5).sub_(1.0)
+        pixels = pixels.to(weight.device)
+        image = pixels[:, :3].float().div_(127.5).sub_(1.0)
+        if pixels.shape[1] == 4:
+            image = image * pixels[:, 3:]
         latents = (encode_image or _mean)(vae, image.to(weight.dtype))
     return latents.float()
 

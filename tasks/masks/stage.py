@@ -21,6 +21,7 @@ from storage.records import LOCATION, K
 from storage.shards import ShardWriter
 from tasks.arrow import as_array, with_columns, with_matches
 from tasks.families import get_family
+from tasks.files.masks import Origin, read_mask
 from tasks.files.reading import SourceChangedError, num_threads, thread_map
 from tasks.imaging.augment import MOVES, Values
 from tasks.imaging.header import ImageError
@@ -28,7 +29,7 @@ from tasks.imaging.jobs import by_view
 from tasks.imaging.mask import cut_masks
 from tasks.imaging.samples import kept_samples
 from tasks.imaging.views import View
-from tasks.masks.origins import Origin, read_mask, read_origins
+from tasks.masks.origins import read_origins
 from tasks.stage import (
     Checked,
     Context,
@@ -148,17 +149,19 @@ def work(context: Context, wanted: Wanted, missing: pa.Table, report: Report) ->
 
 
 def manifest(context: Context, checked: Checked) -> pa.Table:
-    """Where the mask of each sample is; `key` is the sample_id.
+    """Where the mask of each sample is, and what it was made of; `key` is the sample_id.
 
     Equal images in two concepts may have different masks: `concept` tells them apart.
     """
     table = checked.wanted.table
     items = context.committed("masks", checked.wanted.stage_id)
     places = {f"mask_{name}": name for name in LOCATION}
-    table = with_matches(table.select(["key", "sample_id", "concept", "logical"]), items, places)
-    table = table.select(["sample_id", "concept", "logical", *places])
-    table = table.rename_columns(["key", "concept", "logical", *places])
-    return table if context.dry_run else table.filter(pc.is_valid(table["mask_offset"]))
+    table = with_matches(table, items, places)
+    is_made = pc.is_valid(table["mask_offset"])
+    is_bad = pc.is_in(table["key"], as_array(checked.bad["key"]))
+    table = table.filter(pc.or_(is_made, pc.invert(is_bad)) if context.dry_run else is_made)
+    names = ["concept", "logical", "mask_path", "mask_id", *places]
+    return table.select(["sample_id", *names]).rename_columns(["key", *names])
 
 
 def _jobs(missing: pa.Table) -> Iterator[MaskJob]:

@@ -116,7 +116,7 @@ def _planned_rows(config: Config, manifests: dict[str, pa.Table], latents: Check
     """The rows that the dataset would have; those known to have no latent are left out."""
     rows = dataset_rows(config, manifests)
     lost = latents.bad.filter(pc.invert(latents.bad["made"]))
-    return rows.filter(pc.invert(pc.is_in(rows["sample_id"], as_array(lost["key"]))))
+    return rows.filter(pc.invert(pc.is_in(rows["sample_id"], as_array(lost["sample_id"]))))
 
 
 def _estimate(context: Context, stage: Stage, checked: Checked) -> Estimate | None:

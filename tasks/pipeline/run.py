@@ -124,7 +124,8 @@ def make_version(config: Config, refs: dict[str, StageRef]) -> tuple[versions.Ve
     """
     context = Context(config)
     manifests = {name: tables.get_table(context.store, ref.manifest) for name, ref in refs.items()}
-    rows = assemble(config, {name: ref.stage_id for name, ref in refs.items()}, manifests)
+    stage_ids = {name: ref.stage_id for name, ref in refs.items()}
+    rows = assemble(config, stage_ids, manifests)
     if not rows.num_rows:
         raise ValueError(
             f"dataset {config.data.name!r} would have no samples: every image was rejected or "
@@ -136,7 +137,7 @@ def make_version(config: Config, refs: dict[str, StageRef]) -> tuple[versions.Ve
         rows,
         stages={name: ref.as_json() for name, ref in refs.items()},
         config={"digest": settings_digest(config), **data_settings(config)},
-        extra=extra_facts(config, manifests),
+        extra=extra_facts(config, stage_ids, manifests),
     )
 
 

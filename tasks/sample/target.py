@@ -11,6 +11,9 @@ from tasks.families.base import Family
 from tasks.families.sources import BACKUP_FILE, PIPELINE_FILE, ModelSource, resolve_model
 from tasks.imaging.buckets import parse_resolutions
 
+EDGE_PX = 1024
+"""What stock pipelines draw with models whose configs do not say: transformers since FLUX.1."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -87,8 +90,9 @@ def _family_of(path: Path) -> Family:
 
 
 def _native_edge(source: ModelSource, family: Family) -> int:
-    config = _read(source.folder / family.denoiser / "config.json")
-    return int(config.get("sample_size") or 64) * family.latent_factor
+    """The edge in pixels of what a stock pipeline draws when nothing is said."""
+    cells = _read(source.folder / family.denoiser / "config.json").get("sample_size")
+    return cells * family.latent_factor if cells else EDGE_PX
 
 
 def _is_lora(path: Path) -> bool:

@@ -12,9 +12,10 @@ from tasks.epochs.entries import OrderSettings
 from tasks.epochs.order import EpochOrder
 from tasks.train.batch import Batch
 from tasks.train.encoding import Encoder, encode_rows
+from tasks.train.holes import read_with_holes
 from tasks.train.noise import normal, offset_noise, perturbation, uniform
 from tasks.train.objectives import Objective
-from tasks.train.rows import Rows, Sizes, latent_ref, mask_ref, text_ref
+from tasks.train.rows import Rows, item_ref, latent_ref, mask_ref
 from tasks.train.timesteps import noise_share, shift_of
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def make_batch(
 
     rows, draws = source.rows, source.draws
     chosen = [entry.row for entry in entries]
-    latents, sizes = _latents(source, items, rows.sizes[chosen], epoch)
+    latents, sizes, holes = _latents(source, items, entries, epoch)
     shape = tuple(latents.shape[1:])
     noise, input_noise = _noise(draws, shape, epoch, [entry.position for entry in entries])
     return Batch(
@@ -112,24 +113,35 @@ def make_batch(
             name: _read_texts(source.reader, _text_refs(rows, items, entries, name))
             for name in source.cached_encoders
         },
-        sizes=torch.from_numpy(sizes),
+        sizes=sizes,
         weights=torch.from_numpy(rows.loss_weight[chosen]),
         is_prior=tuple(rows.is_prior[chosen].tolist()),
         masks=_masks(source, items, entries, shape, epoch),
+        holes=holes,
     )
 
 
 def _latents(
-    source: Source, items: Sequence[Mapping[str, Any]], sizes: Sizes, epoch: int
-) -> "tuple[Tensor, Sizes]":
-    """The latents (B, C, h, w) of rows, and their sizes (B, 6): a fresh crop lies elsewhere."""
-    if source.encoder is None:
-        (latents,) = source.reader.read_stacked([latent_ref(item) for item in items]).values()
-        return latents, sizes
-    encoded = encode_rows(source.encoder, items, epoch)
-    sizes = sizes.copy()
-    sizes[:, 2:4] = encoded.crop_offsets
-    return encoded.latents, sizes
+    source: Source, items: Sequence[Mapping[str, Any]], entries: Sequence[Entry], epoch: int
+) -> "tuple[Tensor, Tensor, Tensor | None]":
+    """Latents (B, C, h, w) and sizes (B, 6) of rows, and the holes for an inpainting model."""
+    import torch
+
+    rows = source.rows
+    sizes = torch.from_numpy(rows.sizes[[entry.row for entry in entries]])
+    if source.encoder is not None:
+        encoded = encode_rows(source.encoder, items, epoch)
+        # A fresh crop lies elsewhere.
+        sizes[:, 2:4] = torch.tensor(encoded.crop_offsets)
+        return encoded.latents, sizes, None
+    refs = [latent_ref(item) for item in items]
+    if rows.grey:
+        grey = rows.grey[rows.buckets[rows.order.bucket[entries[0].row]]]
+        whole = [_is_unmasked(source.draws, epoch, entry) for entry in entries]
+        latents, holes = read_with_holes(source.reader, refs, grey, whole)
+        return latents, sizes, holes
+    (latents,) = source.reader.read_stacked(refs).values()
+    return latents, sizes, None
 
 
 def _noise(
@@ -167,16 +179,19 @@ def _masks(
     """How much each latent cell counts, (B, 1, h, w) in 0..1; None when all of them do."""
     import torch
 
-    settings, seed = source.draws.mask, source.draws.seed
-    if not settings.enabled:
+    if not source.draws.mask.enabled:
         return None
     masks = torch.ones(len(items), 1, *shape[1:])
     for mask, item, entry in zip(masks, items, entries, strict=True):
         place = mask_ref(item)
-        left_out = uniform(seed, "unmasked", epoch, entry.position) < settings.unmasked_probability
-        if place is not None and not left_out:
+        if place is not None and not _is_unmasked(source.draws, epoch, entry):
             mask.copy_(source.reader.read_many([place])[0]["mask"] / 255)
     return masks
+
+
+def _is_unmasked(draws: Draws, epoch: int, entry: Entry) -> bool:
+    """Whether an entry trains without its mask: all of it counts, or is to be painted."""
+    return uniform(draws.seed, "unmasked", epoch, entry.position) < draws.mask.unmasked_probability
 
 
 def _choose_prompt(prompts: Sequence[str], draws: Draws, epoch: int, position: int) -> int | None:
@@ -194,7 +209,7 @@ def _text_refs(
         rows.unconditional[encoder]
         if entry.prompt is None
         else next(
-            text_ref(text)
+            item_ref(text)
             for text in item["texts"]
             if text["prompt"] == entry.prompt and text["encoder"] == encoder
         )

@@ -40,6 +40,9 @@ class Batch:
     """Whether a row trains on what the untrained model predicts for it."""
     masks: "Tensor | None" = None
     """(B, 1, h, w) in 0..1: how much each cell counts; None: all of them."""
+    holes: "Tensor | None" = None
+    """(B, 1 + C, h, w), for an inpainting model alone: 1 in the cells that it is to paint, and the
+    unscaled latents of the image that is grey there."""
 
     def to(self, device: "torch.device") -> "Batch":
         """The same batch on a device, all but the timesteps in float32."""
@@ -63,6 +66,7 @@ class Batch:
             sizes=move(self.sizes),
             weights=move(self.weights),
             masks=None if self.masks is None else move(self.masks),
+            holes=None if self.holes is None else move(self.holes),
         )
 
     def split(self, pieces: int) -> "list[Batch]":
@@ -92,6 +96,7 @@ class Batch:
             weights=self.weights[part],
             is_prior=self.is_prior[part],
             masks=None if self.masks is None else self.masks[part],
+            holes=None if self.holes is None else self.holes[part],
         )
 
 

@@ -29,7 +29,7 @@ class LiveEncoder:
 
 
 class Forward(torch.nn.Module):
-    """(noisy, t, prompts, cached texts, sizes) to the prediction."""
+    """(noisy, t, prompts, cached texts, sizes, holes) to the prediction."""
 
     def __init__(
         self,
@@ -54,12 +54,18 @@ class Forward(torch.nn.Module):
         prompts: Sequence[str],
         texts: "Mapping[str, dict[str, Tensor]]",
         sizes: "Tensor",
+        holes: "Tensor | None" = None,
     ) -> "Tensor":
-        """The prediction (B, C, h, w); `texts` are the fields of the encoders that do not run."""
+        """The prediction (B, C, h, w); `texts` are the fields of the encoders that do not run.
+
+        `holes`, (B, 1 + C, h, w), is what `Family.inpaints` says; None for all other models.
+        """
         with self.precision.autocast():
             everything = {**texts, **{name: self._encode(name, prompts) for name in self.live}}
             size = sizes if self.family.size_conditioned else None
             conditioning = self.family.condition(everything, size)
+            if holes is not None:
+                conditioning = {**conditioning, "holes": holes}
             return self.family.predict(
                 self.denoiser, noisy.to(self.precision.dtype), t, conditioning
             )

@@ -1,7 +1,7 @@
 """The rows of a dataset version as columns: what order, batches and errors need to know of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -62,6 +62,8 @@ class Rows:
     """row_id and path, for messages."""
     unconditional: "Mapping[str, ItemRef]"
     """The empty prompt's item, by text encoder whose output is cached."""
+    grey: "Mapping[str, ItemRef]" = field(default_factory=dict)
+    """For an inpainting model, by bucket: the image that is all hole."""
     content_digest: str
 
     def name(self, row: int) -> str:
@@ -107,7 +109,8 @@ def find_rows(
         items=table.select(list(names)),
         cached=cached,
         names=table.select(["row_id", "path"]),
-        unconditional={text["encoder"]: text_ref(text) for text in extra["unconditional"]},
+        unconditional={text["encoder"]: item_ref(text) for text in extra["unconditional"]},
+        grey={image["bucket"]: item_ref(image) for image in extra.get("grey", [])},
         content_digest=version.content_digest,
     )
 
@@ -140,11 +143,11 @@ def mask_ref(item: Mapping[str, Any]) -> "ItemRef | None":
     return None if place[0] is None else ItemRef(*place)
 
 
-def text_ref(text: Mapping[str, Any]) -> "ItemRef":
-    """Where a text of a row's `texts` is stored."""
+def item_ref(place: Mapping[str, Any]) -> "ItemRef":
+    """Where a text of a row's `texts`, or a grey image, is stored."""
     from storage.reading import ItemRef
 
-    return ItemRef(*(text[name] for name in PLACE))
+    return ItemRef(*(place[name] for name in PLACE))
 
 
 def _numpy(table: pa.Table, name: str) -> NDArray[Any]:

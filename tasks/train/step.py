@@ -103,7 +103,7 @@ def predict_losses(training: Training, batch: Batch, module: Any = None) -> "Ten
     train, t = training.config, batch.timesteps
     latents = scale_latents(training.latent_facts, batch.latents)
     noisy = training.objective.corrupt(latents, batch.input_noise, t)
-    inputs = (noisy, t, batch.prompts, batch.texts, batch.sizes)
+    inputs = (noisy, t, batch.prompts, batch.texts, batch.sizes, _holes(training, batch))
     mask = None if batch.masks is None else training_mask(batch.masks, train.mask.unmasked_weight)
     target, prior = training.objective.target(latents, batch.noise, t), None
     if any(batch.is_prior) or (mask is not None and train.mask.prior_weight):
@@ -119,6 +119,16 @@ def predict_losses(training: Training, batch: Batch, module: Any = None) -> "Ten
         outside = (prediction.float() - prior.float()).square() * (1 - mask)
         losses = losses + train.mask.prior_weight * outside.flatten(1).mean(1)
     return losses * WEIGHTINGS[train.loss.weighting](training.objective, t, train.loss.gamma)
+
+
+def _holes(training: Training, batch: Batch) -> "Tensor | None":
+    """What an inpainting model is told, as the denoiser wants it: (B, 1 + C, h, w)."""
+    import torch
+
+    if batch.holes is None:
+        return None
+    mask, masked = batch.holes[:, :1], batch.holes[:, 1:]
+    return torch.cat([mask, scale_latents(training.latent_facts, masked)], dim=1)
 
 
 def _prior(training: Training, inputs: tuple[Any, ...]) -> "Tensor":

@@ -12,7 +12,7 @@ from tasks.families import get_family
 from tasks.families.loading import load_component
 from tasks.families.sources import resolve_model
 from tasks.train.assemble import _read_texts
-from tasks.train.rows import text_ref
+from tasks.train.rows import item_ref
 from tests.model_fixtures import TinyModels
 from tests.projects import make_project
 
@@ -37,8 +37,8 @@ def test_stored_texts_are_read_as_the_encoder_gives_them(
     project.add_photo("other", 7, "a photo with a longer description of a harbour")
     result = project.prepare("model.output_format=diffusers_lora")
     rows = {row["prompts"][0]: row["texts"][0] for row in result.rows.to_pylist()}
-    refs = [text_ref(text) for text in rows.values()]
-    refs += [text_ref(result.version.meta["extra"]["unconditional"][0]), refs[0]]
+    refs = [item_ref(text) for text in rows.values()]
+    refs += [item_ref(result.version.meta["extra"]["unconditional"][0]), refs[0]]
     prompts = [*rows, "", next(iter(rows))]
     with ItemReader(open_store(str(project.folder / "store"))) as reader:
         read = _read_texts(reader, refs)

@@ -15,7 +15,7 @@ def test_names_are_keys() -> None:
 
 
 def test_unknown_family_lists_choices() -> None:
-    with pytest.raises(ValueError, match=r"'sd16'.*sd15, sd2, sd3, sd35, sdxl"):
+    with pytest.raises(ValueError, match=r"'sd16'.*sd15, sd15_inpaint, sd2, sd3, sd35, sdxl"):
         get_family("sd16")
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from storage.quarantine import read_quarantine
 from storage.store import open_store
-from tasks.masks import origins
+from tasks.files import masks
 from tests.mask_files import half_mask, stored_masks, write_mask
 from tests.model_fixtures import TinyModels
 from tests.photos import photo_pixels
@@ -153,14 +153,14 @@ def test_a_mask_that_changes_during_the_run_is_left_for_the_next_one(
 ) -> None:
     path = project.photos / "photo0-masklabel.png"
     original = path.read_bytes()
-    real = origins.read_source
+    real = masks.read_source
 
     def change_then_read(*arguments: object) -> bytes:
         path.write_bytes(original + b"\0")
         return real(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(origins, "read_source", change_then_read)
+        patch.setattr(masks, "read_source", change_then_read)
         result = project.prepare(NO_TILES, FILES)
     assert masked(project, result) == {}
     assert result.counts["masks"].rejected == 1

@@ -43,8 +43,9 @@ def test_losses_of_a_family_by_every_method(name, tiny_models, request):
     family, model = FAMILIES[name], tiny_models[name]
     source = resolve_model(str(model), family)
     latents, texts = latents_of(family, source), texts_of(family, source)
+    holes = holes_of(family, source)
     now = {
-        method: five_losses(name, model, source, settings, latents, texts)
+        method: five_losses(name, model, source, settings, latents, texts, holes=holes)
         for method, settings in METHODS.items()
     }
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
@@ -58,6 +59,18 @@ def test_losses_of_a_family_by_every_method(name, tiny_models, request):
 def latents_of(family: Family, source: ModelSource) -> torch.Tensor:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     return torch.stack(load_vae_encoder(source, family, torch.float32, CPU)(list(pixels)))
+
+
+def holes_of(family: Family, source: ModelSource) -> torch.Tensor | None:
+    """Half of the first image is to be painted, and all of the second."""
+    if not family.inpaints:
+        return None
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 4), np.uint8)
+    pixels[..., 3] = 0
+    pixels[0, :, 32:, 3] = 1
+    masked = load_vae_encoder(source, family, torch.float32, CPU)(list(pixels))
+    mask = 1 - torch.from_numpy(pixels[:, None, ::8, ::8, 3]).float()
+    return torch.cat([mask, torch.stack(masked)], dim=1)
 
 
 def texts_of(family: Family, source: ModelSource) -> dict[str, dict[str, torch.Tensor]]:
@@ -79,6 +92,8 @@ def five_losses(
     settings: dict[str, Any],
     latents: torch.Tensor,
     texts: dict[str, dict[str, torch.Tensor]],
+    *,
+    holes: torch.Tensor | None,
 ) -> list[float]:
     config = make_config(model, "unused", **settings)
     values = config.model_dump() | {"model": config.model.model_dump() | {"family": name}}
@@ -103,6 +118,7 @@ def five_losses(
             sizes=torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2),
             weights=torch.ones(2),
             is_prior=(False, False),
+            holes=holes,
         )
         data = StepBatches(epoch=0, step_in_epoch=step, ends_epoch=False, batches=[batch])
         result = optimizer_step(training, data, lambda: False)

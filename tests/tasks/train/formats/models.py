@@ -122,7 +122,10 @@ def predict(pipeline: Any, name: str, module: Any = None) -> torch.Tensor:
         latents = encode_latents(pipeline.vae, pixels, family.encode_image)
         noisy = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
         t = torch.tensor([500]) if family.objective == "ddpm" else torch.tensor([500.0])
-        return family.predict(module, noisy, t, family.condition(texts, sizes))
+        conditioning = dict(family.condition(texts, sizes))
+        if family.inpaints:
+            conditioning["holes"] = torch.cat([torch.ones_like(noisy[:, :1]), 0.3 * noisy], dim=1)
+        return family.predict(module, noisy, t, conditioning)
 
 
 def load(folder: Path, name: str, component: str) -> Any:
