@@ -26,13 +26,14 @@ def pipelines(tiny_models: TinyModels) -> dict[str, Any]:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_image_is_a_function_of_prompt_and_seed(pipelines: dict[str, Any], name: str) -> None:
     pipeline = pipelines[name]
+    settings = {**SETTINGS, "call": FAMILIES[name].sampling}
     state = torch.random.get_rng_state()
-    first, second = draw_images(pipeline, ["a", "b"], seed=7, **SETTINGS)
+    first, second = draw_images(pipeline, ["a", "b"], seed=7, **settings)
     assert (first.size, first.mode) == ((96, 64), "RGB")
     torch.manual_seed(123)
-    (alone,) = draw_images(pipeline, ["b"], seed=8, **SETTINGS)
+    (alone,) = draw_images(pipeline, ["b"], seed=8, **settings)
     assert alone.tobytes() == second.tobytes()
-    (other,) = draw_images(pipeline, ["a"], seed=8, **SETTINGS)
+    (other,) = draw_images(pipeline, ["a"], seed=8, **settings)
     assert other.tobytes() not in (first.tobytes(), second.tobytes())
     assert np.asarray(first).std() > 0
     torch.random.set_rng_state(state)
