@@ -10,7 +10,7 @@ FIND_LINKS = $${PIP_FIND_LINKS:-$$($(PYTHON) -m pip config get global.find-links
 export PYTHONDONTWRITEBYTECODE :=
 TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
 
-# Tests that start servers and kill processes run by themselves, one after the other.
+# Tests that start servers and kill processes: each of the two processes has a server of its own.
 ALONE := tests/deployments tests/faults tests/flows
 BENCHMARKS := planning order loader training_loop latents unchanged scan tiler tiling_memory captions
 
@@ -37,7 +37,7 @@ demo: $(STAMP)  ## The main job on the shipped photos: prepare, train a LoRA, dr
 
 test: $(STAMP)  ## The test suite (CPU, under 10 minutes)
 	$(TEST_ENV) $(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile tests $(ALONE:%=--ignore=%)
-	$(TEST_ENV) $(BIN)/pytest -m "not slow and not gpu" $(ALONE)
+	$(TEST_ENV) $(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile $(ALONE)
 
 test-slow: $(STAMP)  ## The minutes-long tests too
 	$(TEST_ENV) $(BIN)/pytest -m "not gpu"

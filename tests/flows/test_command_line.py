@@ -162,11 +162,22 @@ def test_the_environment_overrides_the_file(config: Path) -> None:
 
 def test_presets_are_listed_and_printed() -> None:
     listed = tilewright("presets")
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == [
-        "demo",
-        "sd15-lora",
+    lines = listed.stdout.splitlines()
+    sdxl = lines[lines.index("sdxl") + 1 :]
+    assert [line.split()[0] for line in sdxl[:4]] == [
+        "sdxl-embedding",
+        "sdxl-full",
         "sdxl-lora",
+        "sdxl-lora-8gb",
     ]
+    rows = json.loads(tilewright("presets", "--json").stdout)["presets"]
+    (row,) = [one for one in rows if one["name"] == "sdxl-full"]
+    assert (row["family"], row["method"], row["memory_gb"], row["own"]) == (
+        "sdxl",
+        "full",
+        24,
+        False,
+    )
     printed = tilewright("presets", "sdxl-lora")
     assert 'family = "sdxl"' in printed.stdout
     assert json.loads(tilewright("presets", "demo", "--json").stdout)["name"] == "demo"
