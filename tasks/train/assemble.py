@@ -52,6 +52,8 @@ class Source:
     """Makes the latents of rows that have none."""
     cached_encoders: tuple[str, ...] = ("text_encoder_1",)
     """The text encoders whose output is read."""
+    pins: bool = False
+    """Whether batches are pinned for a GPU."""
     rank: int = 0
     world: int = 1
 

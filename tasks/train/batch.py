@@ -3,7 +3,7 @@
 B batch, C latent channels, h w latent cells.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -46,57 +46,46 @@ class Batch:
 
     def to(self, device: "torch.device") -> "Batch":
         """The same batch on a device, all but the timesteps in float32."""
+        moved = self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True).float())
+        return replace(moved, timesteps=self.timesteps.to(device, non_blocking=True))
 
-        def move(tensor: "Tensor") -> "Tensor":
-            if device.type == "cuda":
-                tensor = tensor.pin_memory()
-            return tensor.to(device, non_blocking=True).float()
-
-        noise = move(self.noise)
-        return replace(
-            self,
-            latents=move(self.latents),
-            noise=noise,
-            input_noise=noise if self.input_noise is self.noise else move(self.input_noise),
-            timesteps=self.timesteps.to(device),
-            texts={
-                encoder: {field: move(value) for field, value in fields.items()}
-                for encoder, fields in self.texts.items()
-            },
-            sizes=move(self.sizes),
-            weights=move(self.weights),
-            masks=None if self.masks is None else move(self.masks),
-            holes=None if self.holes is None else move(self.holes),
-        )
+    def pinned(self) -> "Batch":
+        """The same batch in memory from which a GPU copies while it computes."""
+        return self._with_tensors(lambda tensor: tensor.pin_memory())
 
     def split(self, pieces: int) -> "list[Batch]":
         """The batch in at most so many pieces, in order."""
+        if pieces == 1:
+            return [self]
         size = -(-len(self.rows) // pieces)
-        return (
-            [self]
-            if pieces == 1
-            else [self._cut(slice(start, start + size)) for start in range(0, len(self.rows), size)]
-        )
+        return [self._cut(slice(start, start + size)) for start in range(0, len(self.rows), size)]
 
     def _cut(self, part: slice) -> "Batch":
         return replace(
-            self,
+            self._with_tensors(lambda tensor: tensor[part]),
             rows=self.rows[part],
             position=self.position + part.start,
-            latents=self.latents[part],
-            noise=self.noise[part],
-            input_noise=self.input_noise[part],
-            timesteps=self.timesteps[part],
             prompts=self.prompts[part],
+            is_prior=self.is_prior[part],
+        )
+
+    def _with_tensors(self, change: "Callable[[Tensor], Tensor]") -> "Batch":
+        """The batch with every tensor changed; one that two fields share is changed once."""
+        noise = change(self.noise)
+        return replace(
+            self,
+            latents=change(self.latents),
+            noise=noise,
+            input_noise=noise if self.input_noise is self.noise else change(self.input_noise),
+            timesteps=change(self.timesteps),
             texts={
-                encoder: {field: value[part] for field, value in fields.items()}
+                encoder: {field: change(value) for field, value in fields.items()}
                 for encoder, fields in self.texts.items()
             },
-            sizes=self.sizes[part],
-            weights=self.weights[part],
-            is_prior=self.is_prior[part],
-            masks=None if self.masks is None else self.masks[part],
-            holes=None if self.holes is None else self.holes[part],
+            sizes=change(self.sizes),
+            weights=change(self.weights),
+            masks=None if self.masks is None else change(self.masks),
+            holes=None if self.holes is None else change(self.holes),
         )
 
 

@@ -36,7 +36,7 @@ def step_batches(source: Source, epoch: int, step: int) -> Generator[StepBatches
             places.append(place)
             order, number = place
             for micro in order.micro_batches(number, source.rank, source.world):
-                yield partial(assemble, source, order, micro)
+                yield partial(_prepared, source, order, micro)
 
     threads = source.encoder.threads if source.encoder else READ_THREADS
     depth = per_step + max(READ_AHEAD, threads)
@@ -50,6 +50,11 @@ def step_batches(source: Source, epoch: int, step: int) -> Generator[StepBatches
                 ends_epoch=number + 1 == order.num_steps,
                 batches=step_rows,
             )
+
+
+def _prepared(source: Source, order: EpochOrder, micro: int) -> Batch:
+    batch = assemble(source, order, micro)
+    return batch.pinned() if source.pins else batch
 
 
 def read_ahead(

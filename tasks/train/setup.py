@@ -87,6 +87,7 @@ def prepare_run(spec: TrainSpec, store: Store, device: "torch.device", rank: int
         draws=_draws(config, family, model, training.objective),
         encoder=encoder,
         cached_encoders=cached,
+        pins=device.type == "cuda",
         rank=rank,
         world=training.world,
     )
