@@ -31,7 +31,7 @@ class ModelConfig(Section):
 
     family: str
     """Architecture: sd15, sd2, sdxl, sd3, sd35, flux_dev, flux_schnell, pixart_alpha, pixart_sigma,
-    sana, chroma, qwen_image, z_image, flux2 or flux2_klein."""
+    sana, chroma, qwen_image, z_image, flux2, flux2_klein, sd15_inpaint or sdxl_inpaint."""
     base: str
     """A diffusers folder, .safetensors or .ckpt file, hub name, or backup of an earlier run."""
     config_folder: str | None = None

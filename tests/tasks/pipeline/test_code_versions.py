@@ -28,6 +28,16 @@ class Guarded:
     modules: tuple[str, ...]
 
 
+TEXT_ENCODERS = ("clip", "t5", "qwen", "mistral")
+"""Modules of `tasks/families` that encode text."""
+FAMILIES = (
+    *("stable_diffusion", "sdxl", "inpainting", "sd3", "flux", "pixart", "sana", "chroma"),
+    *("qwen_image", "z_image", "flux2"),
+)
+"""Modules of `tasks/families` with records: which encoder, how long, and which layers."""
+ENCODE_IMAGES = ("flux2", "qwen_image", "sana")
+"""The ones with an `encode_image`."""
+
 GUARDED = {
     "imaging": Guarded("IMAGING_VERSION", "tasks/imaging/decode.py", ("tasks/imaging/*.py",)),
     "scan": Guarded("VERSION", "tasks/scan/stage.py", ("tasks/scan/*.py",)),
@@ -49,20 +59,26 @@ GUARDED = {
         ("tasks/captions/edits.py", "tasks/captions/sidecars.py", "tasks/export/record.py"),
     ),
     "masks": Guarded(
-        "VERSION", "tasks/masks/stage.py", ("tasks/masks/*.py", "tasks/imaging/mask.py")
+        "VERSION",
+        "tasks/masks/stage.py",
+        ("tasks/masks/*.py", "tasks/files/masks.py", "tasks/imaging/mask.py"),
     ),
     "text": Guarded(
         "VERSION",
         "tasks/encode/text.py",
         (
-            *("tasks/encode/text.py", "tasks/families/clip.py"),
-            *("tasks/families/stable_diffusion.py", "tasks/families/sdxl.py"),
+            "tasks/encode/text.py",
+            *(f"tasks/families/{name}.py" for name in (*TEXT_ENCODERS, *FAMILIES)),
         ),
     ),
     "latents": Guarded(
         "VERSION",
         "tasks/encode/latents.py",
-        ("tasks/encode/latents.py", "tasks/encode/workers.py", "tasks/families/vae.py"),
+        (
+            *(f"tasks/encode/{name}.py" for name in ("latents", "holes", "workers")),
+            *(f"tasks/families/{name}.py" for name in ("vae", *ENCODE_IMAGES)),
+            *("tasks/files/masks.py", "tasks/imaging/mask.py"),
+        ),
     ),
 }
 
