@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tasks.config.methods import Embedding, Parts, StopAfter
+from tasks.config.methods import Adapter, Embedding, Parts, StopAfter
 from tasks.config.models import Config
 from tasks.families.adapters import adapted_layers
 from tasks.families.base import Family
@@ -88,16 +88,27 @@ def build_parts(
     pairs = {name: (tokenizer, modules[name]) for name, tokenizer in tokenizers.items()}
     words = add_words(config.train.embeddings, pairs, _weight_dtype(config))
     trained = _trained_modules(config, modules)
-    initial = initial_weights(config, family, model)
-    parts = []
-    for name, module in trained.items():
-        start = initial.get(name)
-        layers = adapted_layers(start) if start else _layers(config, family, name, module)
-        parts.append(_part(config, name, module, layers))
-        if start:
-            parts[-1].restore(start)
+    parts = _trained_parts(config, family, model, trained)
     for name, module in modules.items():
         _set_mode(config, name, module)
+    if config.train.compile:
+        compile_blocks(modules[DENOISER], family)
+    adapts = isinstance(config.train.method, Adapter)
+    return Built(
+        forward=_forward(family, precision, modules, tokenizers, words),
+        parts=[*parts, *(_word_part(config, word) for word in words)],
+        adapted=list(trained.values()) if adapts else [],
+    )
+
+
+def _forward(
+    family: Family,
+    precision: Precision,
+    modules: Mapping[str, Any],
+    tokenizers: Mapping[str, Any],
+    words: Sequence[Word],
+) -> Forward:
+    """The module that is called, of those that were loaded."""
     live = {
         one.name: LiveEncoder(
             encoder=one,
@@ -105,17 +116,27 @@ def build_parts(
             spell_out=lambda prompt: spell_out(prompt, words),
             has_gradient=_trains(modules[one.name]),
         )
-        for one in encoders
+        for one in family.text_encoders
+        if one.name in tokenizers
     }
-    denoiser = modules.pop(DENOISER)
-    if config.train.compile:
-        compile_blocks(denoiser, family)
-    kind = config.train.method.kind
-    return Built(
-        forward=Forward(family, precision, denoiser, live, modules),
-        parts=[*parts, *(_word_part(config, word) for word in words)],
-        adapted=list(trained.values()) if trained and METHODS[kind].is_adapter else [],
-    )
+    encoders = {name: modules[name] for name in live}
+    return Forward(family, precision, modules[DENOISER], live, encoders)
+
+
+def _trained_parts(
+    config: Config, family: Family, model: ModelSource, modules: Mapping[str, Any]
+) -> list[TrainedPart]:
+    """The parts of the modules that train, with the weights that they begin with."""
+    initial = initial_weights(config, family, model)
+    parts = []
+    for name, module in modules.items():
+        start = initial.get(name)
+        layers = adapted_layers(start) if start else _layers(config, family, name, module)
+        part = _part(config, name, module, layers)
+        if start:
+            part.restore(start)
+        parts.append(part)
+    return parts
 
 
 def parameter_groups(parts: Sequence[TrainedPart]) -> list[dict[str, Any]]:

@@ -21,13 +21,13 @@ class Method:
     """(module) to the trained weights."""
     restore: "Callable[[Any, Mapping[str, Tensor]], None]"
     """(module, trained weights): the inverse of `state`; ValueError when they do not fit."""
-    is_adapter: bool
-    """Whether the module's own weights stay as they were, and the adapter can be switched off."""
 
 
-FULL = Method(prepare=full.prepare, state=full.state, restore=full.restore, is_adapter=False)
+FULL = Method(prepare=full.prepare, state=full.state, restore=full.restore)
 ADAPTER = Method(
-    prepare=adapters.prepare, state=adapters.state, restore=adapters.restore, is_adapter=True
+    prepare=adapters.prepare,
+    state=adapters.state,
+    restore=adapters.restore,
 )
 METHODS = {"full": FULL, "lora": ADAPTER, "loha": ADAPTER, "lokr": ADAPTER}
 """The kind `embedding` is not here: it trains no weights of a module."""

@@ -32,8 +32,7 @@ class Prepared:
         self.done: dict[str, tuple[Project, Version]] = {}
 
     def config(self, preset: str, family: str) -> Config:
-        project, _ = self.done[family]
-        return project.config(*SMALL) if preset == "" else self._write(project, preset, family)
+        return self._write(self.done[family][0], preset, family)
 
     def version(self, family: str) -> Version:
         if family not in self.done:
@@ -45,8 +44,9 @@ class Prepared:
         return self.done[family][1]
 
     def _write(self, project: Project, preset: str, family: str) -> Config:
+        base = self.models[family]
         project.run_toml.write_text(
-            f"extends = '{preset}'\n[store]\nurl = 'store'\n[model]\nbase = '{self.models[family]}'\n"
+            f"extends = '{preset}'\n[store]\nurl = 'store'\n[model]\nbase = '{base}'\n"
             "[data]\nname = 'test'\n[[concepts]]\nname = 'photos'\npath = 'photos'\n"
         )
         return project.config(*SMALL)

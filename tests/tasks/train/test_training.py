@@ -286,8 +286,9 @@ def test_a_run_goes_on_with_other_data_when_asked_to(bench):
     bench.version = make_dataset(bench.store, ((64, 64),) * 6, loss_weight=[2.0] * 6)
     other = replace(bench.spec(max_steps=12), resume_from=backup, new_data=True)
     assert bench.train(other) == "done"
-    assert "with synthetic@2 in place of synthetic@1: epoch 1 starts anew" in (
-        events(spec, "message")[0]["text"]
+    assert (
+        "with synthetic@2 in place of synthetic@1: epoch 1 starts anew"
+        in (events(spec, "message")[0]["text"])
     )
     epochs = [event["epoch"] for event in events(spec, "step")]
     assert epochs == [0] * 4 + [1] * 2 + [1] * 3 + [2] * 3
