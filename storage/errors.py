@@ -3,6 +3,7 @@
 StorageError
 ├── NotFoundError            an object, a version or the store itself is not there
 ├── AlreadyExistsError       an immutable object would have been overwritten
+├── InUseError               others work with the store just now, and must be left alone
 ├── CorruptError             bytes are there, but not the ones that were written
 └── UnsupportedStoreError    the place cannot hold a store (scheme, format, no exclusive create)
 """
@@ -18,6 +19,10 @@ class NotFoundError(StorageError):
 
 class AlreadyExistsError(StorageError):
     """An immutable object is there already; nothing was overwritten."""
+
+
+class InUseError(StorageError):
+    """Others work with the store just now, and must be left alone."""
 
 
 class CorruptError(StorageError):

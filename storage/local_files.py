@@ -77,7 +77,7 @@ class LocalFiles:
         target.parent.mkdir(parents=True, exist_ok=True)
         temp = self._write_temp(data)
         temp.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def publish(self, local: Path, path: str) -> bool:
         """Move a finished file in; False where the name is taken."""
@@ -138,7 +138,7 @@ class LocalFiles:
             _make_folder(target.parent)
             created = link_exclusively(temp, target)
         if created:
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return created
 
 
@@ -204,10 +204,11 @@ def _make_folder(folder: Path) -> None:
         missing.append(missing[-1].parent)
     folder.mkdir(parents=True, exist_ok=True)
     for made in missing:
-        _sync_folder(made.parent)
+        sync_folder(made.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make durable which names a folder holds."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
