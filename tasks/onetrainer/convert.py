@@ -44,8 +44,6 @@ SECRET = re.compile(r"(_token|secret|password|api_?key|credential)s?($|\.|_)", r
 # What a list of concepts, which names no model, is written for: OneTrainer's own defaults.
 LONE_PRESET = "sd15-lora"
 LONE_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-NEAREST = {"sd2": "sd15"}
-"""Families that have no preset, and whose presets suit them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +175,8 @@ def _preset(run: View) -> str | None:
     family, method = family_of(run), method_of(run)
     if family is None or method is None:
         return None
-    kind = "lora" if is_lora(run) else method
-    wanted = (f"{family.name}-{kind}", f"{NEAREST.get(family.name)}-{kind}")
-    return next((name for name in wanted if name in presets.names()), None)
+    name = f"{family.name}-{'lora' if is_lora(run) else method}"
+    return name if name in presets.names() else None
 
 
 def _add_concepts(result: _Collected, source: Source, paths: Paths, run: View | None) -> None:

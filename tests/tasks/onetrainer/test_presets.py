@@ -82,9 +82,9 @@ def test_sdxl_has_its_own_preset_and_sizes(onetrainer: OneTrainer) -> None:
     assert not result.config.parts.text_encoder_2.train
 
 
-def test_sd2_is_our_sd15_preset_with_another_family(onetrainer: OneTrainer) -> None:
+def test_sd2_has_a_preset_of_its_own(onetrainer: OneTrainer) -> None:
     result = onetrainer.imported({**SD15_LORA, "model_type": "STABLE_DIFFUSION_21"})
-    assert (result.toml["extends"], result.config.model.family) == ("sd15-lora", "sd2")
+    assert (result.toml["extends"], result.config.model.family) == ("sd2-lora", "sd2")
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_a_full_training_comes_out_in_its_format(
 ) -> None:
     said = {"model_type": model_type, "output_model_format": theirs}
     result = onetrainer.imported({**SD15_FULL, **said})
-    assert "extends" not in result.toml
     config = result.config
+    assert result.toml["extends"] == f"{config.model.family}-full"
     assert config.train.method.kind == "full"
     assert config.model.output_format == ours
     assert config.model.output == str(onetrainer.folder / output)
