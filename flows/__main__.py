@@ -9,7 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import captions_command, convert_command, preconditions, report_command, summaries
+from flows import (
+    captions_command,
+    convert_command,
+    gc_command,
+    preconditions,
+    report_command,
+    summaries,
+)
 from flows.command_options import (
     AsJson,
     ConfigFile,
@@ -39,6 +46,7 @@ app = typer.Typer(
 
 app.add_typer(captions_command.app, name="captions")
 app.command()(convert_command.convert)
+app.command()(gc_command.gc)
 
 
 @app.command()

@@ -5,6 +5,8 @@ from typing import Any
 
 from prefect import flow
 
+from storage.pins import pinned
+from storage.store import open_store
 from tasks.config.loading import load_config
 from tasks.pipeline.task import Unreviewed, one_partition_at_a_time, prepare, summary
 from tasks.train.task import train
@@ -24,5 +26,7 @@ def run_pipeline(config_file: str, overrides: str = "") -> dict[str, Any]:
     if isinstance(prepared, Unreviewed):
         return summary(config, prepared, time.monotonic() - started)
     told = summary(config, prepared, 0.0)
-    trained = train(config, prepared.version, reuse="any")
+    version = prepared.version
+    with pinned(open_store(config.store.url), "train", version.name, version.number):
+        trained = train(config, version, reuse="any")
     return told | trained | {"seconds": round(time.monotonic() - started, 3)}

@@ -4,6 +4,7 @@ from typing import Any
 
 from prefect import flow
 
+from storage.pins import pinned
 from storage.store import open_store
 from tasks.config.loading import load_config
 from tasks.dataset.settings import choose_version
@@ -32,6 +33,7 @@ def train_model(
     config = load_config(config_file, overrides.splitlines())
     store = open_store(config.store.url, create=False)
     version = choose_version(store, config, dataset)
-    return train(
-        config, version, resume=resume, new_data=new_data, stop_after_steps=stop_after_steps
-    )
+    with pinned(store, "train", version.name, version.number):
+        return train(
+            config, version, resume=resume, new_data=new_data, stop_after_steps=stop_after_steps
+        )

@@ -16,6 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from storage import versions
 from storage.errors import StorageError
+from storage.pins import Hold, pinned
 from tasks import progress
 from tasks.artifacts.task import shown_progress
 from tasks.caching.task import cached, value
@@ -187,13 +188,20 @@ def prepare(config: Config) -> Prepared | Unreviewed:
     """All data stages, the dataset version and its exported tiles, inside a flow.
 
     With `review_captions` it ends behind the captions while a person has yet to look at some.
+    Garbage collection waits meanwhile.
     """
+    with pinned(Context(config).store, "prepare") as hold:
+        return _prepare(config, hold)
+
+
+def _prepare(config: Config, hold: Hold) -> Prepared | Unreviewed:
     config = as_reviewed(config)
     refs: dict[str, StageRef] = {}
     for stage in STAGES:
         refs[stage.name] = run_stage(config, stage.name, {up: refs[up] for up in stage.after})
         if stage.name == "captions" and (waiting := look_at_captions(config, refs)):
             return Unreviewed(refs, waiting)
+    hold.require()
     commit = commit_version.with_options(name="dataset", task_run_name="dataset")
     version = value(commit(config, refs))
     exported = None

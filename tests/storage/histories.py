@@ -120,6 +120,6 @@ def require_whole(store: Store) -> None:
             known = set(read_index(store, stage, stage_id, ["key"])["key"].to_pylist())
             assert set(found.keys[stage].to_pylist()) <= known, (version.number, stage)
     for path in listing:
-        if path.startswith("stages/latents/") and "/index/" in path:
+        if path.startswith(f"stages/latents/{LATENTS}/index/"):
             shard = path.replace("/index/", "/shards/").replace(".parquet", ".safetensors")
             assert shard in listing, path
