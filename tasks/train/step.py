@@ -56,9 +56,10 @@ def optimizer_step(
     for number, batch in enumerate(data.batches, start=1):
         with _gradient_sync(training, last=number == len(data.batches)):
             losses.append(_backward(training, batch, share=len(data.batches)))
-    loss, stop = _agree(training, losses, should_stop())
-    _check_finite(training, data.batches, losses, loss)
-    grad_norm = _update(training, data.batches)
+    norm = _clip(training)
+    loss, grad_norm, stop = _agree(training, losses, norm, should_stop())
+    _check_finite(training, data.batches, losses, loss, grad_norm)
+    _update(training)
     return StepResult(loss=loss, grad_norm=grad_norm, learning_rates=rates, stop=stop)
 
 
@@ -169,31 +170,56 @@ def _gradient_sync(training: Training, last: bool) -> AbstractContextManager[Non
     return context
 
 
-def _agree(training: Training, losses: "Sequence[Tensor]", stop: bool) -> tuple[float, bool]:
-    """The mean loss and whether to stop, equal on all ranks."""
+def _clip(training: Training) -> "Tensor":
+    """Scales the gradients down to the limit; gives their norm before, still on the device."""
+    import torch
+
+    training.scaler.unscale_(training.optimizer)
+    limit = training.config.clip_grad_norm or math.inf
+    return torch.nn.utils.clip_grad_norm_(training.parameters, limit)
+
+
+def _agree(
+    training: Training, losses: "Sequence[Tensor]", norm: "Tensor", stop: bool
+) -> tuple[float, float, bool]:
+    """The mean loss, the norm of the gradients and whether to stop, equal on all ranks.
+
+    All are read at once, so that Python waits for the GPU once per step.
+    """
     import torch
 
     mean = torch.stack([loss.mean() for loss in losses]).mean()
     if training.world == 1:
-        return mean.item(), stop
-    both = torch.stack([mean, mean.new_tensor(float(stop))])
+        loss, grad_norm = torch.stack([mean, norm.to(mean)]).tolist()
+        return loss, grad_norm, stop
+    both = torch.stack([mean, mean.new_full((), float(stop))])
     torch.distributed.all_reduce(both)
-    total, stops = both.tolist()
-    return total / training.world, stops > 0
+    # The ranks' gradients are their average already, and so have one norm.
+    total, stops, grad_norm = torch.stack([*both, norm.to(mean)]).tolist()
+    return total / training.world, grad_norm, stops > 0
 
 
 def _check_finite(
-    training: Training, batches: Sequence[Batch], losses: "Sequence[Tensor]", loss: float
+    training: Training,
+    batches: Sequence[Batch],
+    losses: "Sequence[Tensor]",
+    loss: float,
+    grad_norm: float,
 ) -> None:
-    if math.isfinite(loss):
+    # A float16 scaler expects gradients that overflow and skips such steps by itself.
+    overflow_expected = training.scaler.is_enabled()
+    if math.isfinite(loss) and (math.isfinite(grad_norm) or overflow_expected):
         return
+    training.scaler.update()
+    training.optimizer.zero_grad(set_to_none=True)
+    if math.isfinite(loss):
+        raise NonFiniteError("gradient", [row for batch in batches for row in batch.rows])
     bad = [
         row
         for batch, values in zip(batches, losses, strict=True)
         for row, finite in zip(batch.rows, values.isfinite().tolist(), strict=True)
         if not finite
     ]
-    training.optimizer.zero_grad(set_to_none=True)
     raise NonFiniteError("loss", _gather(training, bad))
 
 
@@ -208,21 +234,11 @@ def _gather(training: Training, bad: list[int]) -> list[int]:
     return sorted(row for rows in everything for row in rows)
 
 
-def _update(training: Training, batches: Sequence[Batch]) -> float:
-    """Clips, steps the optimizer and clears the gradients; gives the norm before clipping."""
-    import torch
-
-    training.scaler.unscale_(training.optimizer)
-    limit = training.config.clip_grad_norm or math.inf
-    norm = torch.nn.utils.clip_grad_norm_(training.parameters, limit).item()
-    # A float16 scaler expects overflows and skips such steps by itself.
-    if not math.isfinite(norm) and not training.scaler.is_enabled():
-        training.optimizer.zero_grad(set_to_none=True)
-        raise NonFiniteError("gradient", [row for batch in batches for row in batch.rows])
+def _update(training: Training) -> None:
+    """Steps the optimizer and clears the gradients."""
     seed = draw_seed(training.config.seed, "rounding", 0, training.progress.step)
     update_weights(training.optimizer, training.scaler, seed)
     training.scaler.update()
     training.optimizer.zero_grad(set_to_none=True)
     if training.average is not None:
         training.average.update(training.progress.step + 1)
-    return norm
