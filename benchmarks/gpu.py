@@ -153,7 +153,9 @@ def train_both(case: Case, device: torch.device, limits: Limits) -> Bounds:
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(str(Path(folder) / "store"))
         shapes, family = case.architecture.shapes, case.architecture.family
-        source = make_source(store, family, shapes, draws(case), case.batch_size)
+        source = make_source(
+            store, family, shapes, draws(case), batch_size=case.batch_size, device=device
+        )
         with closing(step_batches(source, 0, 0)) as steps:
             held = list(islice(steps, 4))
             batches = [batch for step in held for batch in step.batches]

@@ -32,8 +32,16 @@ class Shapes:
     """Text encoder to field to its shape; stored in bfloat16."""
 
 
-def make_source(store: Store, family: str, shapes: Shapes, draws: Draws, batch_size: int) -> Source:
-    """What `step_batches` makes steps of `batch_size` random rows of."""
+def make_source(
+    store: Store,
+    family: str,
+    shapes: Shapes,
+    draws: Draws,
+    *,
+    batch_size: int,
+    device: torch.device,
+) -> Source:
+    """What `step_batches` makes steps of `batch_size` random rows of, to train on a device."""
     version = write_dataset(store, family, shapes)
     return Source(
         rows=load_rows(store, version),
@@ -43,6 +51,7 @@ def make_source(store: Store, family: str, shapes: Shapes, draws: Draws, batch_s
         ),
         draws=draws,
         cached_encoders=tuple(shapes.texts),
+        pins=device.type == "cuda",
     )
 
 

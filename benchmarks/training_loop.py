@@ -80,7 +80,9 @@ def measure(case: Case, limits: Limits) -> tuple[Figures, Figures]:
     with tempfile.TemporaryDirectory() as folder:
         shapes, family = case.architecture.shapes, case.architecture.family
         store = open_store(str(Path(folder) / "store"))
-        source = make_source(store, family, shapes, draws(case), case.batch_size)
+        source = make_source(
+            store, family, shapes, draws(case), batch_size=case.batch_size, device=CPU
+        )
         with closing(step_batches(source, 0, 0)) as steps:
             held = list(islice(steps, 8))
             batches = [batch for step in held for batch in step.batches]
