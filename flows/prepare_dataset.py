@@ -6,12 +6,11 @@ from typing import Any
 from prefect import flow
 
 from tasks.config.loading import load_config
-from tasks.pipeline.task import one_partition_at_a_time, prepare, summary
+from tasks.pipeline.task import prepare, summary
 
 
 @flow(
     name="prepare-dataset",
-    task_runner=one_partition_at_a_time(),
     persist_result=False,
     validate_parameters=True,
 )

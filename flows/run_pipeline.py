@@ -8,11 +8,11 @@ from prefect import flow
 from storage.pins import pinned
 from storage.store import open_store
 from tasks.config.loading import load_config
-from tasks.pipeline.task import Unreviewed, one_partition_at_a_time, prepare, summary
+from tasks.pipeline.task import Unreviewed, prepare, summary
 from tasks.train.task import train
 
 
-@flow(name="run-pipeline", task_runner=one_partition_at_a_time(), persist_result=False)
+@flow(name="run-pipeline", persist_result=False)
 def run_pipeline(config_file: str, overrides: str = "") -> dict[str, Any]:
     """Only what is invalid runs again; the training too is Cached when nothing changed.
 

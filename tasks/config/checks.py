@@ -13,6 +13,7 @@ from tasks.config.objective_checks import objective_problems
 from tasks.config.optimizer_checks import optimizer_problems
 from tasks.config.problems import Problem, as_toml
 from tasks.config.schema import Place
+from tasks.config.worker_checks import worker_problems
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -41,6 +42,7 @@ def check(
     yield from family_problems(config, problem)
     yield from optimizer_problems(config, problem)
     yield from objective_problems(config, problem)
+    yield from worker_problems(config, problem)
 
 
 def _data(config: Config, problem: Report) -> Iterator[Problem]:

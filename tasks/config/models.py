@@ -13,6 +13,7 @@ from tasks.config.concepts import Concept
 from tasks.config.methods import Parts
 from tasks.config.section import Dtype, Section
 from tasks.config.training import TrainConfig
+from tasks.config.workers import WorkersConfig
 
 StageName = Literal["scan", "prompts", "crops", "captions", "masks", "text", "latents"]
 
@@ -84,6 +85,7 @@ class Config(Section):
     concepts: tuple[Concept, ...]
     parts: Parts = Parts()
     train: TrainConfig = TrainConfig()
+    workers: WorkersConfig = WorkersConfig()
     workspace: str = "runs"
     """Folder of the training runs when the store is not a local folder (then it is the store's)."""
     refresh: tuple[StageName, ...] = ()

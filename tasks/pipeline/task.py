@@ -12,7 +12,6 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from storage import versions
 from storage.errors import StorageError
@@ -25,7 +24,7 @@ from tasks.export.tiles import saving_concepts
 from tasks.gpu.task import gpu_slot
 from tasks.pipeline.captions import captions_told
 from tasks.pipeline.epochs import version_epochs
-from tasks.pipeline.estimates import Worked
+from tasks.pipeline.estimates import ENCODES, Worked
 from tasks.pipeline.export import Exported, export_tiles
 from tasks.pipeline.plan import latest_told, stages_json
 from tasks.pipeline.report import (
@@ -45,6 +44,7 @@ from tasks.pipeline.run import (
 )
 from tasks.pipeline.stages import STAGES
 from tasks.review.task import Waiting, as_reviewed, look_at_captions
+from tasks.runners.task import Workers
 from tasks.stage import Context, StageRef
 
 
@@ -70,11 +70,6 @@ def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
     """Whether a failed partition is worth another try: bad input fails again, I/O may not."""
     error = state.result(raise_on_failure=False)
     return not isinstance(error, ValueError | TypeError | StorageError)
-
-
-def one_partition_at_a_time() -> Any:
-    """The task runner of the data flows: partitions use all cores themselves, so one by one."""
-    return ThreadPoolTaskRunner(max_workers=1)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -161,25 +156,33 @@ def publish_report(version: versions.Version, uri: str) -> None:
     create_markdown_artifact(markdown=text, key="report", description=f"{name}: report")
 
 
-def run_stage(config: Config, name: str, upstream: dict[str, StageRef]) -> StageRef:
+def run_stage(
+    config: Config, name: str, upstream: dict[str, StageRef], workers: Workers
+) -> StageRef:
     """One stage inside a flow: plan, the missing partitions, seal."""
     planned = value(plan.with_options(name=name, task_run_name=name)(config, name, upstream))
     if isinstance(planned, StageRef):
         return planned
-    futures = [
-        work.with_options(
-            name=f"{name}-work", task_run_name=f"{name} {number + 1}/{planned.num_partitions}"
-        ).submit(config, planned, number)
-        for number in range(planned.num_partitions)
-    ]
+    total = planned.num_partitions
+    calls = {
+        number: (
+            work.with_options(name=f"{name}-work", task_run_name=f"{name} {number + 1}/{total}"),
+            {"config": config, "stage_plan": planned, "number": number},
+        )
+        for number in range(total)
+    }
+
+    def told(num_done: int) -> None:
+        progress.report(name, num_done, total, "partitions")
+
     try:
-        done = [future.result() for future in futures]
+        done = workers.run(calls, told, gpu=name in ENCODES)
     except BaseException as error:
         if not isinstance(error, Exception):
             progress.stop()  # a cancel reaches this thread alone; those that work notice by this
         raise
     sealed: StageRef = seal.with_options(name=f"{name}-seal", task_run_name=f"{name} seal")(
-        config, planned, done
+        config, planned, [done[number] for number in calls]
     )
     return sealed
 
@@ -197,10 +200,12 @@ def prepare(config: Config) -> Prepared | Unreviewed:
 def _prepare(config: Config, hold: Hold) -> Prepared | Unreviewed:
     config = as_reviewed(config)
     refs: dict[str, StageRef] = {}
-    for stage in STAGES:
-        refs[stage.name] = run_stage(config, stage.name, {up: refs[up] for up in stage.after})
-        if stage.name == "captions" and (waiting := look_at_captions(config, refs)):
-            return Unreviewed(refs, waiting)
+    with Workers(config.workers) as workers:
+        for stage in STAGES:
+            upstream = {up: refs[up] for up in stage.after}
+            refs[stage.name] = run_stage(config, stage.name, upstream, workers)
+            if stage.name == "captions" and (waiting := look_at_captions(config, refs)):
+                return Unreviewed(refs, waiting)
     hold.require()
     commit = commit_version.with_options(name="dataset", task_run_name="dataset")
     version = value(commit(config, refs))

@@ -1,0 +1,1 @@
+"""Task runners: where the partitions of a stage are worked on."""
