@@ -1,6 +1,7 @@
 """The Prefect task of training: a child process group that is watched, retried and resumed."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -66,7 +67,18 @@ def train_run(spec: TrainSpec, *, may_be_cached: bool) -> dict[str, Any]:
             tell(event)
             show(event)
 
-        return run_training(spec, on_event=on_event)
+        return run_training(spec, on_event=on_event, should_cancel=_worker_watch())
+
+
+def _worker_watch() -> Callable[[], bool]:
+    """Whether the worker that started this flow run is gone; never for a command.
+
+    Nobody could cancel such a training any more, or see that it ran: it ends with a backup.
+    """
+    if "PREFECT__FLOW_RUN_ID" not in os.environ:
+        return lambda: False
+    worker = os.getppid()
+    return lambda: os.getppid() != worker
 
 
 def train(

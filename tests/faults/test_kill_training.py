@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
+from tests.deployment_fixtures import start_deployment
 from tests.model_fixtures import TinyModels
 from tests.projects import Project, make_project
 from tests.server_fixtures import BIN, Answer, PrefectServer, wait_for
@@ -68,6 +70,19 @@ def running_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
+@pytest.fixture
+def own_worker(prefect_server: PrefectServer) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of this test, on a pool of its own, that may be killed."""
+    pool = ("work-pool", "create", "doomed", "--type", "process")
+    assert prefect_server.run(BIN / "prefect", *pool).code == 0
+    with (prefect_server.home / "doomed.log").open("wb") as log:
+        start = ("worker", "start", "--pool", "doomed", "--type", "process")
+        process = prefect_server.start(BIN / "prefect", *start, stdout=log, stderr=log)
+    yield process
+    process.kill()
+    process.wait()
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, tiny_models: TinyModels) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("training") / "project"
@@ -109,3 +124,32 @@ def test_killed_trainings_go_on(prefect_server: PrefectServer, project: Project)
     assert not running_in(first.folder)
     states = prefect_server.task_states(prefect_server.newest_run())
     assert states == {"train": "Completed"}
+
+
+def test_no_training_outlives_its_worker(
+    prefect_server: PrefectServer,
+    deployments: dict[str, dict[str, Any]],
+    own_worker: subprocess.Popen[bytes],
+    tmp_path: Path,
+    tiny_models: TinyModels,
+) -> None:
+    project = make_project(tmp_path / "project", tiny_models["sd15"], num_photos=2)
+    endless = SETTINGS.replace(f"max_steps = {LAST_STEP}", "max_steps = 1000000")
+    project.run_toml.write_text(project.run_toml.read_text().replace("epochs = 1", endless))
+    project.prepare()
+    there = prefect_server.get(f"/deployments/{deployments['train']['id']}")
+    same = {name: there[name] for name in ("flow_id", "entrypoint", "path", "pull_steps")}
+    body = same | {"name": "doomed", "work_pool_name": "doomed"}
+    reply = httpx.post(f"{prefect_server.url}/deployments/", json=body, trust_env=False)
+    doomed = reply.raise_for_status().json()
+    start_deployment(prefect_server, doomed["id"], project.run_toml)
+    runs = project.folder / "store" / "runs"
+    wait_for(lambda: list(runs.glob("*/backups/[0-9]*")), 90)
+    own_worker.kill()
+    own_worker.wait()
+    wait_for(lambda: not running_in(runs), GRACE_SECONDS + 15)
+    (run,) = runs.iterdir()
+    status = json.loads((run / "status.json").read_text())
+    newest = max((run / "backups").glob("[0-9]*"))
+    assert status["state"] == "interrupted"
+    assert int(newest.name) == status["step"]

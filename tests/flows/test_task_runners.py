@@ -6,7 +6,7 @@ and latents have several partitions.
 
 import os
 import signal
-import subprocess
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from flows.command_outcome import INTERRUPTED
 from storage.store import open_store
 from storage.versions import Version, latest_version, read_rows
 from tests.model_fixtures import TinyModels
@@ -110,3 +111,108 @@ def test_every_runner_makes_the_same_version(
     assert set(states.values()) <= {"Completed", "Cached"}
     assert states["latents 2/2"] == "Completed"
     assert "latents: 2/2 partitions" in answer.stderr
+
+
+class Preparing:
+    """A preparation that is under way, with a process group of its own."""
+
+    def __init__(
+        self, server: PrefectServer, project: Project, log: Path, settings: Sequence[str]
+    ) -> None:
+        self.log, self._project = log, project
+        command = [BIN / "tilewright", "prepare", project.run_toml, *settings]
+        with log.open("w") as output:
+            self.process = server.start(*command, stderr=output, start_new_session=True)
+
+    def wait_for_latents(self) -> None:
+        """Returns when the last stage is planned; what works on it has yet to load the model."""
+        store = self._project.folder / "store"
+        wait_for(lambda: [*store.glob("stages/latents/*/stage.json")], 200)
+
+    def workers(self, marks: str) -> list[psutil.Process]:
+        """The processes that work for it."""
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return [one for one in below if marks in " ".join(one.cmdline())]
+
+    def end(self, number: int, *, group: bool) -> float:
+        """Sends a signal, and returns after how many seconds the command had ended by it."""
+        started = time.monotonic()
+        (os.killpg if group else os.kill)(self.process.pid, number)
+        assert self.process.wait(STOP_SECONDS) == INTERRUPTED, self.log.read_text()
+        return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("settings", "marks"),
+    [
+        pytest.param(runner("processes"), "spawn_main", id="processes"),
+        pytest.param(runner("dask"), "spawn_main", id="dask", marks=needs("prefect_dask")),
+        pytest.param(runner("ray"), "ray::", id="ray", marks=needs("prefect_ray")),
+    ],
+)
+def test_the_partition_of_a_killed_worker_runs_again(
+    prefect_server: PrefectServer,
+    by_threads: dict[str, Any],
+    copied: Project,
+    tmp_path: Path,
+    settings: Sequence[str],
+    marks: str,
+) -> None:
+    preparing = Preparing(prefect_server, copied, tmp_path / "log", settings)
+    preparing.wait_for_latents()
+    time.sleep(1.0)
+    (killed, *_) = preparing.workers(marks)
+    killed.kill()
+    assert preparing.process.wait(200) == 0, preparing.log.read_text()
+    assert made(copied) == by_threads
+    # Each task run has ended, also that of the process that could not say so itself.
+    states = prefect_server.task_states(prefect_server.newest_run())
+    assert states["latents seal"] == "Completed"
+
+
+@pytest.mark.parametrize("group", [True, False], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    ("settings", "marks"),
+    [
+        pytest.param(runner("processes"), "spawn_main", id="processes"),
+        pytest.param(runner("dask"), "spawn_main", id="dask", marks=needs("prefect_dask")),
+        pytest.param(runner("ray"), "ray::", id="ray", marks=needs("prefect_ray")),
+    ],
+)
+def test_an_interrupt_ends_the_workers_too(
+    prefect_server: PrefectServer,
+    copied: Project,
+    tmp_path: Path,
+    settings: Sequence[str],
+    marks: str,
+    group: bool,
+) -> None:
+    preparing = Preparing(prefect_server, copied, tmp_path / "log", settings)
+    preparing.wait_for_latents()
+    time.sleep(1.0)
+    workers = preparing.workers(marks)
+    assert workers
+    preparing.end(signal.SIGINT if group else signal.SIGTERM, group=group)
+    assert psutil.wait_procs(workers, 10.0)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "marks"),
+    [
+        pytest.param(runner("processes"), "spawn_main", id="processes"),
+        pytest.param(runner("dask"), "spawn_main", id="dask", marks=needs("prefect_dask")),
+        pytest.param(runner("ray"), "ray::", id="ray", marks=needs("prefect_ray")),
+    ],
+)
+def test_no_worker_outlives_a_killed_command(
+    prefect_server: PrefectServer,
+    copied: Project,
+    tmp_path: Path,
+    settings: Sequence[str],
+    marks: str,
+) -> None:
+    preparing = Preparing(prefect_server, copied, tmp_path / "log", settings)
+    workers = wait_for(lambda: preparing.workers(marks), 120)
+    preparing.process.kill()
+    preparing.process.wait(10)
+    assert psutil.wait_procs(workers, STOP_SECONDS)[1] == []
