@@ -255,7 +255,9 @@ def test_the_questions_of_a_dead_server_go_to_the_other(serve: Serve) -> None:
 
 def test_looking_whether_a_server_is_back_costs_no_question_its_retries(serve: Serve) -> None:
     broken, alive = serve(Fault.drop()), serve(seconds=0.03)
-    pool = pool_of(broken, alive, max_retries=0, parallel=1, backoff_seconds=0.01)
+    pool = pool_of(
+        broken, alive, max_retries=0, parallel=1, backoff_seconds=0.01, timeout_seconds=20
+    )
     outcomes = ask_all(pool, 40)
     assert len(broken.asked()) > 2
     failed = [one for one in outcomes if one.answer is None]
