@@ -103,6 +103,31 @@ def _kill_a_rank(spec, after_step: int) -> TrainingCrashed:
     return caught.value
 
 
+def test_no_rank_outlives_a_killed_launcher(bench):
+    spec = bench.spec(max_steps=10**6, backup={"every": 2, "keep": 3})
+    family: list[psutil.Process] = []
+
+    def on_event(event):
+        if event["event"] == "backup" and not family:
+            (launcher,) = (
+                child
+                for child in psutil.Process().children()
+                if "tasks.train.launch" in child.cmdline()
+            )
+            family.extend([launcher, *launcher.children(recursive=True)])
+            launcher.kill()
+
+    with pytest.raises(TrainingCrashed) as caught:
+        run_training(spec, on_event=on_event)
+    assert caught.value.resumable
+    assert len(family) == 2, "a launcher and a rank"
+    # Whoever adopts the rank may not have asked how it ended yet.
+    alive = [process for process in family if process.is_running()]
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+    newest = read_facts(newest_backup(spec.backups))["step"]
+    assert newest == read_status(spec.workspace)["step"], "the rank backed up before it ended"
+
+
 def test_a_cancel_before_the_first_step_ends_at_once(bench):
     spec = bench.spec()
     start = time.monotonic()
