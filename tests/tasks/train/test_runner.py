@@ -121,11 +121,14 @@ def test_no_rank_outlives_a_killed_launcher(bench):
         run_training(spec, on_event=on_event)
     assert caught.value.resumable
     assert len(family) == 2, "a launcher and a rank"
-    # Whoever adopts the rank may not have asked how it ended yet.
-    alive = [process for process in family if process.is_running()]
-    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+    wait_until(lambda: not any(map(_is_alive, family)), spec.config.train.grace_seconds)
     newest = read_facts(newest_backup(spec.backups))["step"]
     assert newest == read_status(spec.workspace)["step"], "the rank backed up before it ended"
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """A rank that was adopted may stay a zombie until somebody asks how it ended."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_a_cancel_before_the_first_step_ends_at_once(bench):
