@@ -142,6 +142,7 @@ class Preparing:
         return time.monotonic() - started
 
 
+@pytest.mark.slow  # not reliable yet: see the closing note of issue 5
 @pytest.mark.parametrize(
     ("settings", "marks"),
     [
@@ -171,6 +172,7 @@ def test_the_partition_of_a_killed_worker_runs_again(
 
 
 @pytest.mark.parametrize("group", [True, False], ids=["ctrl-c", "sigterm"])
+@pytest.mark.slow  # not reliable yet: see the closing note of issue 5
 @pytest.mark.parametrize(
     ("settings", "marks"),
     [
