@@ -61,7 +61,7 @@ def run(
         preconditions.require_trainable(checked)
 
         def flow(settings: Sequence[str]) -> dict[str, Any]:
-            return _run_flow("run_pipeline", log, verbose, config, _lines(settings))
+            return _run_flow("run_pipeline", log, verbose, **_filled(config, settings))
 
         return settled("run", config, settings or (), flow, ask=not as_json)
 
@@ -93,7 +93,7 @@ def prepare(
         preconditions.require_captioner(checked)
 
         def flow(settings: Sequence[str]) -> dict[str, Any]:
-            return _run_flow("prepare_dataset", log, verbose, config, _lines(settings))
+            return _run_flow("prepare_dataset", log, verbose, **_filled(config, settings))
 
         return settled("prepare", config, settings or (), flow, ask=not as_json)
 
@@ -121,8 +121,9 @@ def train(
         version = preconditions.require_dataset(checked, dataset)
         preconditions.require_trainable(checked)
         preconditions.require_run(checked, version, resume, new_data)
-        words = (config, _lines(settings), dataset, resume, new_data, stop_after_steps)
-        return _run_flow("train_model", log, verbose, *words)
+        chosen = {"dataset": dataset or "", "resume": resume or "", "new_data": new_data}
+        chosen |= {"stop_after_steps": stop_after_steps}
+        return _run_flow("train_model", log, verbose, **_filled(config, settings), **chosen)
 
     finish("train", work, summaries.show_training, as_json=as_json)
 
@@ -149,10 +150,9 @@ def sample(
 
     def work(log: Path) -> dict[str, Any]:
         preconditions.require_model(run_or_model, base)
-        prompts = "\n".join(prompt)
-        return _run_flow(
-            "draw_samples", log, verbose, run_or_model, prompts, base, output, **settings
-        )
+        words = {"run_or_model": run_or_model, "prompts": "\n".join(prompt)}
+        words |= {"base": base or "", "output": output or ""}
+        return _run_flow("draw_samples", log, verbose, **words, **settings)
 
     finish("sample", work, summaries.show_images, as_json=as_json)
 
@@ -242,9 +242,7 @@ def down(as_json: AsJson = False) -> None:
     finish("down", work, show, as_json=as_json)
 
 
-def _run_flow(
-    module: str, log: Path, verbose: bool, *arguments: Any, **settings: Any
-) -> dict[str, Any]:
+def _run_flow(module: str, log: Path, verbose: bool, **parameters: Any) -> dict[str, Any]:
     """Runs the flow of a module on the right server, with progress and a log.
 
     `prefect` is imported here, after the environment that it reads was set.
@@ -254,13 +252,13 @@ def _run_flow(
     say(f"Prefect UI: {url.removesuffix('/api')}/runs")
     flow = getattr(importlib.import_module(f"flows.{module}"), module)
     with command_log(log, stderr, verbose=verbose), show_progress(stderr):
-        summary: dict[str, Any] = flow(*arguments, **settings)
+        summary: dict[str, Any] = flow(**parameters)
     return summary
 
 
-def _lines(settings: Sequence[str] | None) -> str:
-    """The `--set` options as flows take them: one per line, as in the Prefect form."""
-    return "\n".join(settings or ())
+def _filled(config: str, settings: Sequence[str] | None) -> dict[str, Any]:
+    """The fields of a flow's form that a command fills in; `--set` options are lines there."""
+    return {"config_file": config, "overrides": "\n".join(settings or ())}
 
 
 def _version(wanted: bool) -> None:

@@ -155,6 +155,36 @@ def approve(config: ConfigFile, settings: Settings = None, as_json: AsJson = Fal
     finish("captions-approve", work, show, as_json=as_json)
 
 
+@app.command("drop")
+def drop_tiles(
+    config: ConfigFile,
+    names: Annotated[
+        list[str], typer.Argument(metavar="TILE...", help="Numbers from the sheet of captions.")
+    ],
+    restore: Annotated[bool, typer.Option("--restore", help="Take them back in.")] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take tiles out of training, or back in; nothing is deleted."""
+
+    def work(log: Path) -> dict[str, Any]:
+        checked = _prepared_config(config, settings)
+        from tasks.pipeline.captions import drop_views
+
+        with show_progress(stderr):
+            changed, named = drop_views(checked, names, dropped=not restore)
+        if named.unknown:
+            told = "names no tile, or several: take the numbers from `tilewright captions sheet`"
+            refuse("TILE", told, ", ".join(named.unknown))
+        return {"restored" if restore else "dropped": changed}
+
+    def show(summary: dict[str, Any]) -> None:
+        for what, number in summary.items():
+            say(f"{number:,} {what}; next: {as_typed('prepare', config, settings=settings)}")
+
+    finish("captions-drop", work, show, as_json=as_json)
+
+
 def _prepared_config(config: str, settings: list[str] | None) -> "Config":
     """The config, once it is known to be usable and to have a store."""
     checked = preconditions.usable_config(config, settings, create_store=False, download=False)

@@ -30,20 +30,48 @@ def usable_config(
         images: the concepts' folders must hold some; what is prepared already needs none.
     """
     checked = load_config(config, settings or ())
+    require_usable(checked, create_store=create_store, download=download, images=images)
+    return checked
+
+
+def require_usable(
+    config: Config, *, create_store: bool, download: bool, images: bool = True
+) -> None:
+    """Whether the store, the base model and the folders of photos are what they should be."""
     if images:
-        require_images(checked)
+        require_images(config)
     from flows.dataset_rows import check_store
     from tasks.families import get_family
     from tasks.families.sources import resolve_model
 
-    check_store(checked.store.url, create=create_store)
-    model = checked.model
+    check_store(config.store.url, create=create_store)
+    model = config.model
     try:
         family = get_family(model.family)
         resolve_model(model.base, family, model.config_folder, download=download)
     except (ValueError, OSError) as error:
         refuse("model.base", str(error), model.base)
-    return checked
+
+
+def require_ready(config: Config, *, prepares: bool, trains: bool, dry_run: bool = False) -> None:
+    """What a command checks before it starts a flow, for the run of a deployment, which has none.
+
+    Args:
+        config: what the form means.
+        prepares: photos are read, and captions made where they are missing.
+        trains: a training follows.
+        dry_run: nothing is made, so nobody needs to caption or train.
+    """
+    import prefect.runtime
+
+    if prefect.runtime.deployment.id is None:
+        return
+    work = not dry_run
+    require_usable(config, create_store=prepares and work, download=work, images=prepares)
+    if prepares and work:
+        require_captioner(config)
+    if trains and work:
+        require_trainable(config)
 
 
 def require_captioner(config: Config) -> None:

@@ -5,23 +5,46 @@ from typing import Any
 
 from prefect import flow
 
+from flows import form
+from flows.form import AS_CONFIGURED, NO_PRESET
+from flows.preconditions import require_ready
 from storage.pins import pinned
 from storage.store import open_store
-from tasks.config.loading import load_config
-from tasks.pipeline.task import Unreviewed, prepare, summary
+from tasks.pipeline.task import Unreviewed, plan_only, prepare, summary
 from tasks.train.task import train
 
 
 @flow(name="run-pipeline", persist_result=False)
-def run_pipeline(config_file: str, overrides: str = "") -> dict[str, Any]:
-    """Only what is invalid runs again; the training too is Cached when nothing changed.
-
-    Args:
-        config_file: The TOML file of the run.
-        overrides: Lines of `a.b=c` that go over the file's settings.
-    """
+def run_pipeline(
+    config_file: form.ConfigFile = "",
+    preset: form.Preset = NO_PRESET,
+    photos: form.Photos = "",
+    store: form.StorePlace = "",
+    base_model: form.BaseModel = "",
+    output: form.Output = "",
+    dataset_name: form.DatasetName = "",
+    resolution: form.Resolution = "",
+    detail_crops: form.Tiles = AS_CONFIGURED,
+    captioning: form.Captioning = AS_CONFIGURED,
+    epochs: form.Epochs = None,
+    max_steps: form.MaxSteps = None,
+    batch_size: form.BatchSize = None,
+    gradient_accumulation_steps: form.Accumulation = None,
+    learning_rate: form.LearningRate = None,
+    optimizer: form.OptimizerKind = AS_CONFIGURED,
+    rank: form.Rank = None,
+    overrides: form.Overrides = "",
+    refresh: form.Refresh = [],  # noqa: B006 (a form shows literal defaults only)
+    review_captions: form.ReviewCaptions = False,
+    dry_run: form.DryRun = False,
+) -> dict[str, Any]:
+    """Only what is invalid runs again; the training too is Cached when nothing changed."""
+    filled = locals()
     started = time.monotonic()
-    config = load_config(config_file, overrides.splitlines())
+    config = form.configured(filled)
+    require_ready(config, prepares=True, trains=True, dry_run=dry_run)
+    if dry_run:
+        return plan_only(config)
     prepared = prepare(config)
     if isinstance(prepared, Unreviewed):
         return summary(config, prepared, time.monotonic() - started)

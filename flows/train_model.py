@@ -4,36 +4,44 @@ from typing import Any
 
 from prefect import flow
 
+from flows import form
+from flows.form import AS_CONFIGURED
+from flows.preconditions import require_ready
 from storage.pins import pinned
 from storage.store import open_store
-from tasks.config.loading import load_config
 from tasks.dataset.settings import choose_version
 from tasks.train.task import train
 
 
 @flow(name="train-model", persist_result=False)
 def train_model(
-    config_file: str,
-    overrides: str = "",
-    dataset: str | None = None,
-    resume: str | None = None,
-    new_data: bool = False,
-    stop_after_steps: int | None = None,
+    config_file: form.ConfigFile = "",
+    base_model: form.BaseModel = "",
+    output: form.Output = "",
+    epochs: form.Epochs = None,
+    max_steps: form.MaxSteps = None,
+    batch_size: form.BatchSize = None,
+    gradient_accumulation_steps: form.Accumulation = None,
+    learning_rate: form.LearningRate = None,
+    optimizer: form.OptimizerKind = AS_CONFIGURED,
+    rank: form.Rank = None,
+    overrides: form.Overrides = "",
+    dataset: form.DatasetVersion = "",
+    resume: form.ResumedRun = "",
+    new_data: form.NewData = False,
+    stop_after_steps: form.StopAfterSteps = None,
 ) -> dict[str, Any]:
-    """Train, or go on with a run that crashed.
-
-    Args:
-        config_file: The TOML file of the run.
-        overrides: Lines of `a.b=c` that go over the file's settings.
-        dataset: A dataset version as NAME@N; default: the latest one of the configuration.
-        resume: The run_id of a run to go on with.
-        new_data: With `resume`: go on although the dataset is another one now.
-        stop_after_steps: Stop early, with a backup; schedules stay as they are.
-    """
-    config = load_config(config_file, overrides.splitlines())
+    """Train on the latest version of the dataset, or go on with a run that crashed."""
+    filled = locals()
+    config = form.configured(filled)
+    require_ready(config, prepares=False, trains=True)
     store = open_store(config.store.url, create=False)
-    version = choose_version(store, config, dataset)
+    version = choose_version(store, config, dataset or None)
     with pinned(store, "train", version.name, version.number):
         return train(
-            config, version, resume=resume, new_data=new_data, stop_after_steps=stop_after_steps
+            config,
+            version,
+            resume=resume or None,
+            new_data=new_data,
+            stop_after_steps=stop_after_steps,
         )

@@ -101,6 +101,14 @@ REVIEWS = pa.schema(
     ]
 )
 
+DROPS = pa.schema(
+    [
+        ("view_id", K),
+        ("dropped", pa.bool_()),  # false: taken back
+        ("made_at", pa.string()),  # ISO 8601, UTC
+    ]
+)
+
 QUARANTINE = pa.schema(
     [
         ("key", K),

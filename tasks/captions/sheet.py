@@ -31,6 +31,8 @@ class Card:
     """One tile, or a whole photo, with its text."""
 
     path: str
+    name: str
+    """What to call it when it is to be dropped."""
     where: str
     """Which part of the photo it is, for people."""
     prompts: tuple[str, ...]

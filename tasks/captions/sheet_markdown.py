@@ -90,6 +90,6 @@ def _texts(card: Card) -> str:
         caption += f"<br>{escaped(card.unusable, 60)}: {escaped(card.answer)}"
     if card.failure:
         caption += f"<br>failed: {escaped(card.failure)}"
-    photo = f"{escaped(card.path, 120)}, {escaped(card.where, 80)}"
+    photo = f"{escaped(card.path, 120)}, {escaped(card.where, 80)} **{card.name}**"
     context = f"<br>{escaped(card.context)}" if card.context else ""
     return f"| {caption}<br><br>*{escaped(card.origin, 40)}*, {photo}{context}"

@@ -45,13 +45,17 @@ class Layer:
         return value is not None
 
 
-def read_layers(path: Path) -> list[Layer]:
+def read_layers(path: Path, *, below: Path | None = None) -> list[Layer]:
     """The file and everything that it extends, the deepest first.
 
-    Paths become absolute, except those of a preset that is read on its own.
+    Args:
+        path: the file.
+        below: where the relative paths of presets start; default: the folder of the file. Those of
+            a preset that is read on its own stay relative.
     """
     layers: list[Layer] = []
     chain: list[str] = []
+    relative = presets.is_preset(path) and below is None
     file: Path | None = path
     while file is not None:
         source = presets.label(file)
@@ -62,10 +66,8 @@ def read_layers(path: Path) -> list[Layer]:
         data = read_toml(file)
         parent = data.pop("extends", None)
         # A preset knows no folder of yours: its relative paths mean the folder of the file you ran.
-        folder = path.parent if presets.is_preset(file) else file.parent
-        layers.append(
-            Layer(source, data if presets.is_preset(path) else anchored((), data, folder))
-        )
+        folder = (below or path.parent) if presets.is_preset(file) else file.parent
+        layers.append(Layer(source, data if relative else anchored((), data, folder)))
         file = None if parent is None else _parent(parent, file)
     return layers[::-1]
 

@@ -14,7 +14,7 @@ from tasks.config.family_checks import part_names
 from tasks.config.layers import Layer
 from tasks.config.models import Config, ModelConfig, StoreConfig
 from tasks.config.overrides import Override
-from tasks.config.problems import ConfigError, Problem, from_pydantic
+from tasks.config.problems import ConfigError, Problem, as_toml, from_pydantic
 from tasks.config.schema import Place
 
 
@@ -37,15 +37,50 @@ def load_config(
         ConfigError: lists everything that is wrong, each with its place and what is allowed.
     """
     file = Path(layers.absolute(str(path), Path.cwd()))
-    stack = layers.read_layers(file)
+    given = overrides.from_env(os.environ if env is None else env)
+    given += overrides.from_options(options)
+    return _assembled(layers.read_layers(file), given, file.parent, checks=checks)
+
+
+def load_form(
+    config_file: str, preset: str, filled: Iterable[Override], options: Iterable[str] = ()
+) -> Config:
+    """The configuration that a filled form means: a file's, or a preset's for one folder of photos.
+
+    Relative paths of a preset and of fields start where the process runs.
+
+    Args:
+        config_file: a TOML file; empty where `preset` is given.
+        preset: the name of a preset; empty where `config_file` is given.
+        filled: what the fields say, over the file.
+        options: `a.b=c` lines, applied last.
+
+    Raises:
+        ConfigError: lists everything that is wrong, each with its field or place.
+    """
+    if bool(config_file) == bool(preset):
+        got = as_toml(config_file) if config_file else None
+        message = "give a configuration file or choose a preset, one of the two"
+        raise ConfigError([Problem("config_file", message, got)], "the form")
+    given = overrides.from_env(os.environ) + list(filled) + overrides.from_options(options)
+    if config_file:
+        file = Path(layers.absolute(config_file, Path.cwd()))
+        return _assembled(layers.read_layers(file), given, file.parent)
+    stack = layers.read_layers(presets.file_of(preset), below=Path.cwd())
+    stack.append(Layer("the form", {"concepts": [{}]}))
+    return _assembled(stack, given, Path.cwd())
+
+
+def _assembled(
+    stack: list[Layer], given: list[Override], folder: Path, *, checks: bool = True
+) -> Config:
+    """Layers, the deepest first, then overrides; checked."""
     data: dict[str, Any] = {}
     for layer in stack:
         data = layers.merged(data, layer.data)
-    given = overrides.from_env(os.environ if env is None else env)
-    given += overrides.from_options(options)
     for override in given:
         data = overrides.apply(data, override)
-    return _validated(_completed(data, file.parent), stack, given, checks=checks)
+    return _validated(_completed(data, folder), stack, given, checks=checks)
 
 
 def _validated(

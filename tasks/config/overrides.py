@@ -11,6 +11,7 @@ from tasks.config.problems import ConfigError, Problem, as_toml
 from tasks.config.schema import Place
 
 ENV_PREFIX = "TILEWRIGHT__"
+EVERY = "*"
 Override = tuple[str, Place, str]
 """(where it comes from, the place that it sets, the value as written)"""
 
@@ -37,8 +38,13 @@ def from_options(options: Iterable[str]) -> list[Override]:
 
 
 def apply(data: dict[str, Any], override: Override) -> dict[str, Any]:
-    """A copy of `data` with one override in it."""
+    """A copy of `data` with one override in it; a position `*` is every position of a list."""
     source, place, text = override
+    if EVERY in place:
+        at = place.index(EVERY)
+        for number in range(_length(data, place[:at], source)):
+            data = apply(data, (source, (*place[:at], number, *place[at + 1 :]), text))
+        return data
     data = copy.deepcopy(data)
     value = layers.anchored(place, _value(place, text, data, source), Path.cwd())
     target: Any = data
@@ -46,6 +52,16 @@ def apply(data: dict[str, Any], override: Override) -> dict[str, Any]:
         target = _descend(target, key, place[: depth + 1], source)
     _assign(target, place, value, data, source)
     return data
+
+
+def _length(data: Any, place: Place, source: str) -> int:
+    """How many entries a list has."""
+    for key in place:
+        data = schema.child(data, key)
+    if isinstance(data, list):
+        return len(data)
+    message = f"is no list: {EVERY} stands for every position of one"
+    raise ConfigError([Problem(schema.dotted(place), message, source=source)])
 
 
 def _value(place: Place, text: str, data: Mapping[str, Any], source: str) -> Any:

@@ -4,7 +4,7 @@ Thresholds are applied to the stored measurements when the manifest is made, so 
 decodes nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from storage.shards import RecordWriter
 from tasks.arrow import as_array, with_columns, with_matches
 from tasks.config.concepts import Concept
 from tasks.config.models import Config
+from tasks.crops.drops import DROPPED, dropped_views
 from tasks.families import get_family
 from tasks.files.reading import SourceChangedError, num_threads, thread_map
 from tasks.files.sources import decoded
@@ -164,7 +165,7 @@ def _num_workers(concept: Concept, config: Config) -> int:
 def manifest(context: Context, checked: Checked) -> pa.Table:
     """One row per view and variation with the view's measurements and the sample it gives.
 
-    `dropped` says why a tile is not trained, or is null; `certain` is false where the pixels have
+    `dropped` says why a view is not trained, or is null; `certain` is false where the pixels have
     not been seen and a threshold may still drop the tile; `augmentation` is JSON, or null.
     """
     measured = context.committed("crops", checked.wanted.stage_id)
@@ -175,7 +176,7 @@ def manifest(context: Context, checked: Checked) -> pa.Table:
     elif checked.bad.num_rows:
         table = table.filter(pc.invert(pc.is_in(table["key"], as_array(checked.bad["key"]))))
     concepts = {concept.name: concept for concept in context.config.concepts}
-    verdicts = list(_verdicts(table, concepts))
+    verdicts = list(_verdicts(table, concepts, dropped_views(context.store)))
     table = with_columns(
         table,
         dropped=pa.array([reason for reason, _ in verdicts], pa.string()),
@@ -213,9 +214,14 @@ def _samples(views: pa.Table, config: Config) -> pa.Table:
     )
 
 
-def _verdicts(table: pa.Table, concepts: dict[str, Concept]) -> Iterator[tuple[str | None, bool]]:
-    columns = table.select(["concept", "kind", "luma_std", "edge_share"]).to_pydict().values()
-    for concept, kind, std, edges in zip(*columns, strict=True):
+def _verdicts(
+    table: pa.Table, concepts: dict[str, Concept], by_people: Set[bytes]
+) -> Iterator[tuple[str | None, bool]]:
+    columns = table.select(["key", "concept", "kind", "luma_std", "edge_share"]).to_pydict()
+    for view, concept, kind, std, edges in zip(*columns.values(), strict=True):
+        if view in by_people:
+            yield DROPPED, True
+            continue
         crops = concepts[concept].image.detail_crops
         tested = kind != "full" and (crops.blank_std_threshold or crops.blank_edge_threshold)
         if not tested or std is None:

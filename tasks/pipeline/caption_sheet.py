@@ -17,6 +17,7 @@ from tasks.captions.edits import STAGE_ID
 from tasks.captions.failures import kind_of
 from tasks.captions.sheet import MAX_CARDS, Card, Sheet, html_sheet, shrunk
 from tasks.config.models import Config, DataConfig
+from tasks.crops.drops import short_name
 from tasks.export.tiles import spread
 from tasks.files.reading import SourceChangedError, num_threads, thread_map
 from tasks.files.sources import decoded
@@ -127,6 +128,7 @@ def _card(one: Captioned, pictures: Mapping[bytes, bytes], failure: str) -> Card
     place = f"{target.view.kind} ×{target.view.scale:g} at {left},{top} of {wide}×{high}"
     return Card(
         path=target.path,
+        name=short_name(target.view_id),
         where=place if is_tile else "whole photo",
         prompts=one.prompts,
         origin=one.origin,

@@ -1,7 +1,7 @@
 """Captions: what every tile trains on and why, for people, and what they change in it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from tasks.captions.generated import chosen_targets, committed_answers, look
 from tasks.captions.reviews import approve
 from tasks.captions.stage import answered, rows_of
 from tasks.config.models import Config
+from tasks.crops.drops import Named, drop, named_views
 from tasks.pipeline.stages import STAGES
 from tasks.stage import Context, StageRef
 from tasks.wording.resolve import EDITED, GENERATED, is_coming, resolve_prompts
@@ -126,6 +127,18 @@ def write_edits(config: Config, texts: Mapping[bytes, list[str] | None]) -> tupl
                 writer.add(row | {"origin": edit.origin, "made_at": now_iso()})
                 counts[edit.origin] += 1
     return counts[EDITED], counts[edits.WITHDRAWN]
+
+
+def drop_views(config: Config, names: Sequence[str], *, dropped: bool = True) -> tuple[int, Named]:
+    """Takes views that a run would use now out of training, or back in; by the start of their keys.
+
+    Returns for how many that was news, and what the names meant. Unknown names change nothing.
+    """
+    context, manifests = _planned(config)
+    named = named_views(manifests["crops"]["key"].to_pylist(), names)
+    if named.unknown:
+        return 0, named
+    return drop(context.store, named.views, dropped=dropped), named
 
 
 def approve_captions(config: Config) -> int:

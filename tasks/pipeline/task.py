@@ -26,7 +26,8 @@ from tasks.pipeline.captions import captions_told
 from tasks.pipeline.epochs import version_epochs
 from tasks.pipeline.estimates import ENCODES, Worked
 from tasks.pipeline.export import Exported, export_tiles
-from tasks.pipeline.plan import latest_told, stages_json
+from tasks.pipeline.plan import latest_told, plan_pipeline, stages_json
+from tasks.pipeline.plan_markdown import plan_markdown
 from tasks.pipeline.report import (
     current_report,
     num_missing_captions,
@@ -43,7 +44,7 @@ from tasks.pipeline.run import (
     work_partition,
 )
 from tasks.pipeline.stages import STAGES
-from tasks.review.task import Waiting, as_reviewed, look_at_captions
+from tasks.review.task import Dropped, Waiting, as_reviewed, look_at_captions
 from tasks.runners.task import Workers
 from tasks.stage import Context, StageRef
 
@@ -201,11 +202,18 @@ def _prepare(config: Config, hold: Hold) -> Prepared | Unreviewed:
     config = as_reviewed(config)
     refs: dict[str, StageRef] = {}
     with Workers(config.workers) as workers:
-        for stage in STAGES:
+        stages = list(STAGES)
+        while stages:
+            stage = stages.pop(0)
             upstream = {up: refs[up] for up in stage.after}
             refs[stage.name] = run_stage(config, stage.name, upstream, workers)
-            if stage.name == "captions" and (waiting := look_at_captions(config, refs)):
-                return Unreviewed(refs, waiting)
+            if stage.name != "captions":
+                continue
+            match look_at_captions(config, refs):
+                case Waiting() as waiting:
+                    return Unreviewed(refs, waiting)
+                case Dropped():  # fewer tiles: all that are left have their captions already
+                    stages = [one for one in STAGES if one.name in ("crops", "captions")] + stages
     hold.require()
     commit = commit_version.with_options(name="dataset", task_run_name="dataset")
     version = value(commit(config, refs))
@@ -226,6 +234,25 @@ def publish_counts(version: versions.Version, refs: dict[str, StageRef]) -> None
     create_table_artifact(
         table=rows, key="stages", description=f"{version.name}@{version.number}: stages"
     )
+
+
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
+def show_plan(config: Config) -> dict[str, Any]:
+    """Says in an artifact what a preparation would do; Cached when there is nothing to do."""
+    with shown_progress():
+        told = plan_pipeline(config)
+    create_markdown_artifact(
+        markdown=plan_markdown(told), key="plan", description=f"{config.data.name}: plan"
+    )
+    if not any(stage["computed"] for stage in told["stages"].values()):
+        told = cached("there is nothing to do", told)
+    return told
+
+
+def plan_only(config: Config) -> dict[str, Any]:
+    """A dry run inside a flow; gives the object that `tilewright plan --json` prints."""
+    told: dict[str, Any] = value(show_plan(config))
+    return told
 
 
 def summary(config: Config, prepared: Prepared | Unreviewed, seconds: float) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Captions as a person sees them: the sheet, and the gate that waits for a review of it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import prefect.runtime
@@ -19,6 +21,8 @@ from tasks.caching.task import cached, value
 from tasks.captions.reviews import approve, pending
 from tasks.captions.sheet_markdown import markdown_sheet
 from tasks.config.models import Config
+from tasks.crops.drops import Named, drop, named_views
+from tasks.pages.markdown import escaped
 from tasks.pipeline.caption_sheet import collect_sheet, current_sheet, write_sheet
 from tasks.pipeline.captions import captioned_of
 from tasks.stage import Context, StageRef
@@ -40,9 +44,20 @@ class Waiting:
         return {"pending": self.num_pending, "page": self.page}
 
 
-class CaptionReview(RunInput):
-    """The form that resumes a suspended run: resuming it approves the captions."""
+@dataclass(frozen=True)
+class Dropped:
+    """A person took tiles out of training: the stages from the crops on have other items now."""
 
+
+class CaptionReview(RunInput):
+    """The form that resumes a suspended run: resuming it approves all captions but the dropped."""
+
+    drop: str = Field(
+        default="",
+        title="Tiles to drop",
+        description="Their numbers, as the sheet of captions shows them; they are not trained on.",
+        json_schema_extra={"position": 0},
+    )
     note: str = Field(
         default="", title="Remarks", description="Kept with the approval; may stay empty."
     )
@@ -67,12 +82,13 @@ def caption_sheet(config: Config, refs: Mapping[str, StageRef]) -> str:
 def as_reviewed(config: Config) -> Config:
     """The configuration of a flow run that may have been resumed after a review.
 
-    A resumed run starts from the top. Captions that were to be made anew were, before anybody
-    looked at them; what was approved must not be replaced unseen.
+    A resumed run starts from the top. What was to be made anew was, before anybody looked at it; a
+    caption that was approved must not be replaced unseen.
     """
-    if not (config.review_captions and "captions" in config.refresh and _was_suspended()):
+    again = {*UP_TO} & {*config.refresh}
+    if not (config.review_captions and again and _was_suspended()):
         return config
-    kept = tuple(stage for stage in config.refresh if stage != "captions")
+    kept = tuple(stage for stage in config.refresh if stage not in again)
     return config.model_copy(update={"refresh": kept})
 
 
@@ -83,7 +99,7 @@ def _was_suspended() -> bool:
     return any(state.is_paused() for state in states)
 
 
-def look_at_captions(config: Config, refs: Mapping[str, StageRef]) -> Waiting | None:
+def look_at_captions(config: Config, refs: Mapping[str, StageRef]) -> Waiting | Dropped | None:
     """The sheet of captions, inside a flow, and the gate where `review_captions` asks for it.
 
     None when the flow may go on; nothing happens where there are no captions.
@@ -93,10 +109,10 @@ def look_at_captions(config: Config, refs: Mapping[str, StageRef]) -> Waiting | 
         return None
     sheet = caption_sheet.with_options(task_run_name="caption sheet")
     page: str = value(sheet(config, {name: refs[name] for name in UP_TO}))
-    return review(config, captions, page) if config.review_captions else None
+    return review(config, refs, page) if config.review_captions else None
 
 
-def review(config: Config, captions: StageRef, page: str) -> Waiting | None:
+def review(config: Config, refs: Mapping[str, StageRef], page: str) -> Waiting | Dropped | None:
     """Waits, inside a flow, for a person to look at captions; None once all are approved.
 
     The run of a deployment is suspended here: its process ends, and resuming it in the Prefect UI
@@ -105,21 +121,39 @@ def review(config: Config, captions: StageRef, page: str) -> Waiting | None:
     many captions wait.
     """
     store = Context(config).store
-    manifest = tables.get_table(store, captions.manifest)
+    manifest = tables.get_table(store, refs["captions"].manifest)
     left = pending(store, manifest).num_rows
     if not left:
         return None
     if prefect.runtime.deployment.id is None:
         return Waiting(left, page)
-    told = (
-        f"**{left:,} new captions** wait for you. Look at the artifact *captions* of this run, or "
-        f"at the page `{page}`. To change some: `tilewright captions export`, edit, `import`.\n\n"
-        "Resume this run to train on them."
-    )
-    answer = suspend_flow_run(
-        wait_for_input=CaptionReview.with_initial_data(description=told),
-        timeout=None,
-        key="captions",
-    )
+    views = tables.get_table(store, refs["crops"].manifest, ["key"])["key"].to_pylist()
+    answer, named = _answer(views, left, page)
+    changed = drop(store, named.views)
     approve(store, manifest, answer.note)
-    return None
+    return Dropped() if changed else None
+
+
+def _answer(views: list[bytes], num_left: int, page: str) -> tuple[CaptionReview, Named]:
+    """Suspends the run until it is resumed with a form whose numbers are all known.
+
+    In the resumed process each question that was answered before gives its answer at once.
+    """
+    trouble = ""
+    for number in count(1):
+        told = (
+            f"{trouble}**{num_left:,} new captions** wait for you. Look at the artifact *captions* "
+            f"of this run, or at the page `{page}`. To change some: `tilewright captions export`, "
+            "edit, `import`.\n\nResume this run to train on them."
+        )
+        answer = suspend_flow_run(
+            wait_for_input=CaptionReview.with_initial_data(description=told),
+            timeout=None,
+            key="captions" if number == 1 else f"captions-{number}",
+        )
+        named = named_views(views, re.findall(r"[^\s,;]+", answer.drop))
+        if not named.unknown:
+            return answer, named
+        wrong = ", ".join(escaped(name, 40) for name in named.unknown[:10])
+        trouble = f"**No tile has the number {wrong}; nothing was dropped.** "
+    raise AssertionError("unreachable: the loop ends by an answer")

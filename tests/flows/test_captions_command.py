@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -301,6 +302,30 @@ def test_a_sheet_and_an_approval(captioning: Captioning, tmp_path: Path) -> None
     assert (done.returncode, done.stdout) == (0, "")
     assert "no caption was left to approve" in done.stderr
     assert len(captioned(captioning.config())) == TILES
+
+
+def test_tiles_are_dropped_by_the_numbers_of_the_sheet_and_taken_back(
+    captioning: Captioning, tmp_path: Path
+) -> None:
+    """A dropped tile is no sample any more; nothing is asked or encoded anew for the others."""
+    before = captioning.prepare()
+    asked = len(captioning.asked())
+    command = Command(tmp_path, captioning.project.run_toml, captioning.overrides())
+    command.captions("sheet")
+    page = captioning.project.folder / "store/datasets/test/captions.html"
+    numbers = re.findall(r"<code>([0-9a-f]{10})</code>", page.read_text())
+    assert len(set(numbers)) == TILES
+    done = command("captions", "drop", command.config, numbers[0], "0000000000")
+    assert done.returncode == 2
+    assert "0000000000" in done.stderr
+    assert command.captions("drop", numbers[0], numbers[1][:8]) == {"dropped": 2}
+    assert command.captions("drop", numbers[0]) == {"dropped": 0}
+    after = captioning.prepare()
+    assert after.version.num_samples == before.version.num_samples - 2
+    assert all(after.counts[stage].computed == 0 for stage in after.counts)
+    assert len(captioning.asked()) == asked
+    assert command.captions("drop", numbers[0], numbers[1], "--restore") == {"restored": 2}
+    assert captioning.prepare().version.content_digest == before.version.content_digest
 
 
 def test_the_command_is_light() -> None:

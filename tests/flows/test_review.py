@@ -1,5 +1,6 @@
 """Captions in a deployed flow: the gate that waits for a person, and a cancel amid the asking."""
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from storage.index import read_index
 from storage.segments import read_segments
 from storage.store import Store, open_store
+from storage.versions import latest_version, read_rows
 from tasks.captions.generated import STAGE_ID
 from tests.caption_server import DIGEST, CaptionServer, Fault
 from tests.deployment_fixtures import ended, start_deployment, state_of
@@ -82,6 +84,44 @@ def test_a_deployed_flow_waits_for_a_review_and_goes_on_when_it_is_resumed(
     (segment,) = read_segments(store, list(store.list("reviews")))
     assert segment.facts["note"] == "looks good"
     assert segment.table.num_rows == asked
+
+
+def test_tiles_that_are_dropped_in_the_form_are_not_trained_on(
+    prefect_server: PrefectServer,
+    deployments: dict[str, dict[str, Any]],
+    worker: None,
+    project: Project,
+) -> None:
+    """A number that names no tile drops nothing: the run waits again, and says so."""
+    with CaptionServer({"tiny:latest": DIGEST}, answer="a rusty hinge") as server:
+        overrides = (*settings(server), "review_captions=true")
+        run = start_deployment(
+            prefect_server, deployments["prepare"]["id"], project.run_toml, *overrides
+        )
+        assert ended(prefect_server, run, "PAUSED")["name"] == "Suspended"
+        asked = len(server.asked())
+        numbers = re.findall(
+            r"\*\*([0-9a-f]{10})\*\*", artifact(prefect_server, "captions")["data"]
+        )
+        assert len(set(numbers)) == asked
+        resumed_with(prefect_server, run, {"drop": f"{numbers[0]} 0123456789"})
+        assert ended(prefect_server, run, "PAUSED")["name"] == "Suspended"
+        shown = prefect_server.get(f"/flow_runs/{run}/input/suspended-captions-2-description")
+        assert "No tile has the number 0123456789; nothing was dropped" in shown
+        resumed_with(prefect_server, run, {"drop": f"{numbers[0]},\n{numbers[1][:8]}"})
+        assert ended(prefect_server, run)["type"] == "COMPLETED"
+        assert len(server.asked()) == asked
+    store = open_store(project.config().store.url)
+    version = latest_version(store, "test")
+    assert version is not None
+    rows = read_rows(store, version)
+    assert rows.num_rows == 1 + asked - 2
+
+
+def resumed_with(server: PrefectServer, run: str, answer: dict[str, str]) -> None:
+    """Resumes a suspended run, and returns when it runs again."""
+    server.post(f"/flow_runs/{run}/resume", run_input=answer)
+    wait_for(lambda: _left(server, run, {"PAUSED", "SCHEDULED", "PENDING"}))
 
 
 def _left(server: PrefectServer, run: str, types: set[str]) -> dict[str, Any] | None:

@@ -29,7 +29,8 @@ def jpeg(size: tuple[int, int] = (192, 128), colour: str = "olive") -> bytes:
 
 
 def card(caption: str = "a boat", **facts: Any) -> Card:
-    given = {"path": "a.jpg", "where": "detail ×2", "prompts": (caption,), "origin": "generated"}
+    given: dict[str, Any] = {"path": "a.jpg", "name": "0123456789", "where": "detail ×2"}
+    given |= {"prompts": (caption,), "origin": "generated"}
     return Card(**{**given, **facts})
 
 

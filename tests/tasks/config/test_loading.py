@@ -47,6 +47,15 @@ def test_paths_are_relative_to_the_file_that_says_them(write: Write, project: Pa
     assert config.model.output == str(project / "a.safetensors")
 
 
+def test_a_star_stands_for_every_position_of_a_list(write: Write, project: Path) -> None:
+    (project / "more").mkdir()
+    file = write("[[concepts]]\npath = 'more'\n")
+    config = load_config(file, ["concepts.*.repeats=3", "concepts.1.repeats=2"], env={})
+    assert [concept.repeats for concept in config.concepts] == [3, 2]
+    with pytest.raises(ConfigError, match="is no list"):
+        load_config(file, ["train.*.epochs=3"], env={})
+
+
 def test_urls_and_hub_names_are_no_paths(write: Write) -> None:
     file = write(
         "[store]\nurl = 's3://bucket/prefix'\n",
