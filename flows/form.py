@@ -49,11 +49,12 @@ def field(title: str, text: str, *, choices: tuple[str, ...] = ()) -> FieldInfo:
 
 
 def _setting(name: str, title: str, text: str = "", *, choices: tuple[str, ...] = ()) -> FieldInfo:
-    """The field of a setting, explained and bounded as the configuration does it."""
+    """The field of a setting, explained as the configuration does it."""
     known = _known(SETTINGS[name])
-    shown = field(title, text or " ".join(str(known.description).split()), choices=choices)
-    shown.metadata.extend(known.metadata)
-    return shown
+    told = " ".join(str(known.description).split()).replace(
+        "`", ""
+    )  # one interface shows the ticks
+    return field(title, text or told, choices=choices)
 
 
 def _known(setting: str) -> FieldInfo:
@@ -66,11 +67,16 @@ def _known(setting: str) -> FieldInfo:
 _SWITCH = (AS_CONFIGURED, "on", "off")
 _OPTIMIZERS = tuple(schema.tables(schema.type_at(("train", "optimizer"), {})))
 
+_Unset = Annotated[None, Field(title=AS_CONFIGURED)]
+_Whole = Annotated[int, Field(ge=1, title="whole number")]
+_Number = Annotated[float, Field(gt=0, title="number")]
+
 ConfigFile = Annotated[
     str,
     field(
         "Configuration file",
-        "A TOML file as the worker sees it. Left empty, a preset and a folder of photos do.",
+        "A TOML file as the worker sees it; or left empty, where a preset is chosen. All other "
+        "fields may stay as they are: then the file or the preset counts.",
     ),
 ]
 Preset = Annotated[
@@ -97,20 +103,20 @@ Tiles = Annotated[
     ),
 ]
 Captioning = Annotated[str, _setting("captioning", "Caption tiles", choices=_SWITCH)]
-Epochs = Annotated[int | None, _setting("epochs", "Epochs")]
-MaxSteps = Annotated[int | None, _setting("max_steps", "Steps at most")]
-BatchSize = Annotated[int | None, _setting("batch_size", "Batch size")]
+Epochs = Annotated[_Whole | _Unset, _setting("epochs", "Epochs")]
+MaxSteps = Annotated[_Whole | _Unset, _setting("max_steps", "Steps at most")]
+BatchSize = Annotated[_Whole | _Unset, _setting("batch_size", "Batch size")]
 Accumulation = Annotated[
-    int | None, _setting("gradient_accumulation_steps", "Gradient accumulation")
+    _Whole | _Unset, _setting("gradient_accumulation_steps", "Gradient accumulation")
 ]
-LearningRate = Annotated[float | None, _setting("learning_rate", "Learning rate")]
+LearningRate = Annotated[_Number | _Unset, _setting("learning_rate", "Learning rate")]
 OptimizerKind = Annotated[
     str,
     _setting(
         "optimizer", "Optimizer", "With its default options.", choices=(AS_CONFIGURED, *_OPTIMIZERS)
     ),
 ]
-Rank = Annotated[int | None, _setting("rank", "Rank of the adapter")]
+Rank = Annotated[_Whole | _Unset, _setting("rank", "Rank of the adapter")]
 Refresh = Annotated[list[StageName], _setting("refresh", "Make anew")]
 ReviewCaptions = Annotated[
     bool,
@@ -129,12 +135,11 @@ NewData = Annotated[
     bool, field("Although the data changed", "Go on with a run although the dataset is another.")
 ]
 StopAfterSteps = Annotated[
-    int | None,
-    Field(ge=1),
+    _Whole | _Unset,
     field("Stop after steps", "Stop early, with a backup; schedules stay as they are."),
 ]
 DryRun = Annotated[
-    bool, field("Dry run", "Only say what would be done and why; see the artifact `plan`.")
+    bool, field("Dry run", "Only say what would be done and why; see the artifact plan.")
 ]
 
 

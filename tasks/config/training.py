@@ -24,6 +24,7 @@ class TrainConfig(Section):
     optimizer: Optimizer = AdamW()
     schedule: Schedule = Schedule()
     learning_rate: float = Field(default=1e-4, gt=0)
+    """Peak learning rate."""
     learning_rate_scaler: BatchScaler = "none"
     """Multiply learning rates by the square root of this number of samples."""
     epochs: int = Field(default=10, ge=1)

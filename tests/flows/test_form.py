@@ -50,8 +50,10 @@ def test_choices_and_bounds_are_those_of_the_configuration() -> None:
     assert {"none", "sd15-lora", "flux_dev-lora"} <= {*shown["preset"]["enum"]}
     assert shown["refresh"]["items"]["enum"][0] == "scan"
     assert {"adamw", "prodigy", form.AS_CONFIGURED} <= {*shown["optimizer"]["enum"]}
-    assert shown["epochs"]["anyOf"][0] == {"type": "integer", "minimum": 1}
-    assert shown["learning_rate"]["anyOf"][0] == {"type": "number", "exclusiveMinimum": 0}
+    whole, rate = (shown[name]["anyOf"] for name in ("epochs", "learning_rate"))
+    assert whole[0] == {"title": "whole number", "type": "integer", "minimum": 1}
+    assert rate[0] == {"title": "number", "type": "number", "exclusiveMinimum": 0}
+    assert {one["title"] for one in (whole[1], rate[1])} == {form.AS_CONFIGURED}
 
 
 def filled(**fields: Any) -> Config:
