@@ -1,5 +1,6 @@
 """The deployments of prefect.yaml on the session's server, and a worker that runs them."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,20 @@ def deployments(prefect_server: PrefectServer) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="session")
 def worker(prefect_server: PrefectServer) -> Iterator[None]:
     """A process worker that looks for work every second."""
-    with (prefect_server.home / "worker.log").open("wb") as log:
-        process = prefect_server.start(
+    process = start_worker(prefect_server)
+    yield
+    process.terminate()
+    process.wait(30)
+
+
+def start_worker(server: PrefectServer) -> "subprocess.Popen[str]":
+    """A process worker on the pool of prefect.yaml."""
+    with (server.home / "worker.log").open("ab") as log:
+        return server.start(
             *(BIN / "prefect", "worker", "start", "--pool", POOL, "--type", "process"),
             stdout=log,
             stderr=log,
         )
-    yield
-    process.terminate()
-    process.wait(30)
 
 
 def start_deployment(server: PrefectServer, deployment: str, config: Path, *overrides: str) -> str:

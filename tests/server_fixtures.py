@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,6 +74,10 @@ class PrefectServer:
         """Calls the REST API."""
         return self._call("POST", path, json=body)
 
+    def post_list(self, path: str, body: list[Any]) -> Any:
+        """Calls the REST API where it takes a list."""
+        return self._call("POST", path, json=body)
+
     def get(self, path: str) -> Any:
         """Reads from the REST API."""
         return self._call("GET", path)
@@ -126,8 +131,15 @@ def settled(condition: Callable[[], T | None], quiet_seconds: float = 1.0) -> T:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server on a free port with a home and a database of its own."""
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
-    env = server_env(os.environ, home, port)
+    with running_server(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+
+
+@contextmanager
+def running_server(home: Path, **settings: str) -> Iterator[PrefectServer]:
+    """A Prefect server with its home in a folder and such settings in its environment."""
+    port = free_port()
+    env = server_env(os.environ, home, port) | settings
     command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/api"
     with (home / "server.log").open("wb") as log:
