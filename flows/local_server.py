@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from flows.automations import HEARTBEAT_SECONDS, ensure_automations
 from flows.server_files import (
     ServerState,
     live_clients,
@@ -51,6 +52,8 @@ def ensure_server(say: Callable[[str], None] = lambda text: None) -> str:
     Raises:
         ServerError: our own server did not start; holds the end of its log.
     """
+    # As often as the automation expects that crashes silent runs; Prefect's default is 180 s.
+    os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = str(HEARTBEAT_SECONDS)
     configured = configured_api_url(os.environ)
     if configured:
         return configured
@@ -175,6 +178,8 @@ def _start(home: Path, say: Callable[[str], None]) -> ServerState:
     while time.monotonic() < deadline and supervisor.poll() is None:
         state = read_state(home)
         if state is not None and state.token == token and answers(state.url):
+            with contextlib.suppress(OSError):  # runs are as good without
+                ensure_automations(state.url)
             return state
         time.sleep(0.1)
     reason = (

@@ -70,9 +70,17 @@ class PrefectServer:
         """Runs the installed console script, far away from the repository root."""
         return self.run(BIN / "tilewright", *arguments)
 
-    def post(self, path: str, **body: Any) -> Any:
-        """Calls the REST API."""
-        return self._call("POST", path, json=body)
+    def post(self, path: str, *, json_body: Any = None, **body: Any) -> Any:
+        """Calls the REST API, with the fields of an object or with any body."""
+        return self._call("POST", path, json=body if json_body is None else json_body)
+
+    def patch(self, path: str, **body: Any) -> Any:
+        """Changes something through the REST API."""
+        return self._call("PATCH", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """Deletes something through the REST API."""
+        self._call("DELETE", path)
 
     def post_list(self, path: str, body: list[Any]) -> Any:
         """Calls the REST API where it takes a list."""
@@ -90,8 +98,8 @@ class PrefectServer:
             if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             time.sleep(0.2 * 2**attempt)
-        reply.raise_for_status()
-        return reply.json()
+        assert reply.is_success, (reply.status_code, reply.text)
+        return reply.json() if reply.content else None
 
     def newest_run(self) -> str:
         """The id of the flow run that was created last."""
