@@ -12,7 +12,7 @@ from uuid import UUID
 
 import yaml
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from prefect.events.schemas.automations import Automation, AutomationCore
+from prefect.events.schemas.automations import AutomationCore
 from prefect.types import SecretDict
 
 from flows.automations import crash_silent_runs
@@ -68,7 +68,7 @@ def _waits_for_block(automation: AutomationCore) -> bool:
 
 def _with_block(automation: AutomationCore, block: UUID) -> AutomationCore:
     """The automation, on, with the block in place of the missing one."""
-    fields = automation.model_dump(exclude={"id"} if isinstance(automation, Automation) else set())
+    fields = automation.model_dump(exclude={"id", "owner_resource"})
     for action in fields["actions"]:
         if action.get("block_document_id") == NO_BLOCK:
             action["block_document_id"] = block

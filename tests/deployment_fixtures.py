@@ -1,6 +1,7 @@
 """The deployments of prefect.yaml on the session's server, and a worker that runs them."""
 
 import subprocess
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ POOL = "tilewright"
 @pytest.fixture(scope="session")
 def deployments(prefect_server: PrefectServer) -> dict[str, dict[str, Any]]:
     """Everything in prefect.yaml, deployed; by name."""
-    prefect = BIN / "prefect"
-    made = prefect_server.run(prefect, "work-pool", "create", POOL, "--type", "process")
-    assert made.code == 0, made.stderr
-    deployed = prefect_server.run(prefect, "--no-prompt", "deploy", "--all", cwd=ROOT)
-    assert deployed.code == 0, deployed.stdout + deployed.stderr
+    set_up(prefect_server)
     return {found["name"]: found for found in prefect_server.post("/deployments/filter")}
+
+
+def set_up(server: PrefectServer, *options: str, **env: str) -> str:
+    """Runs `deployments.set_up`; gives what it says."""
+    command = (BIN / "python", "-m", "deployments.set_up", *options)
+    done = server.run(*command, cwd=ROOT, env={**os.environ, **server.env, **env})
+    assert done.code == 0, done.stderr
+    return done.stderr
 
 
 @pytest.fixture(scope="session")
