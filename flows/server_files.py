@@ -106,14 +106,14 @@ def remove_state(home: Path, token: str) -> None:
 
 
 @contextlib.contextmanager
-def server_lock(home: Path, timeout: float) -> Iterator[None]:
-    """Holds the server's lock; the kernel gives it back when a holder dies.
+def server_lock(home: Path, timeout: float, name: str = "server.lock") -> Iterator[None]:
+    """Holds the lock of the server, or another; the kernel gives it back when a holder dies.
 
     Raises:
         TimeoutError: another command held it all the time.
     """
     deadline = time.monotonic() + timeout
-    with (home / "server.lock").open("w") as file:
+    with (home / name).open("w") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,7 +121,7 @@ def server_lock(home: Path, timeout: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise TimeoutError(
-                        f"{home / 'server.lock'} is held by another command"
+                        f"{home / name} is held by another command"
                     ) from None
                 time.sleep(0.1)
         yield
