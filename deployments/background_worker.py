@@ -40,6 +40,14 @@ class Worker:
         """Whether the worker itself runs."""
         return self.identity.process() is not None
 
+    def flow_runs(self) -> set[str]:
+        """The ids of the flow runs that its processes execute."""
+        found = set()
+        for process in self.others():
+            with contextlib.suppress(psutil.Error, OSError):
+                found.add(process.environ().get("PREFECT__FLOW_RUN_ID", ""))
+        return found - {""}
+
     def others(self) -> list[psutil.Process]:
         """The processes that it started, or those started, and that still run."""
         return [one for one in _processes(self.token) if one.pid != self.identity.pid]

@@ -14,7 +14,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 from deployments.background_worker import (
     Worker,
@@ -110,16 +111,17 @@ def _wait_until_online(home: Path, worker: Worker) -> None:
 def _cancel_runs(worker: Worker) -> None:
     """Cancels the worker's runs as the UI would, and waits until their processes have ended."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import State, StateType
 
-    told: set[Any] = set()
+    cancelled: set[str] = set()
     deadline = time.monotonic() + CANCEL_SECONDS
     with get_client(sync_client=True) as client, _paused_pool(client):
-        while (others := worker.others()) and time.monotonic() < deadline and worker.is_alive():
-            for run in _runs_of(client, {process.pid for process in others}):
-                if run.id not in told:
-                    _say(f"cancelling {run.name}; a training writes a backup first")
-                    _cancel(client, run)
-                    told.add(run.id)
+        while worker.others() and time.monotonic() < deadline and worker.is_alive():
+            for run in worker.flow_runs() - cancelled:
+                _say(f"cancelling the run {run}; a training writes a backup first")
+                state = State(type=StateType.CANCELLING, name="Cancelling")
+                client.set_flow_run_state(UUID(run), state)
+                cancelled.add(run)
             time.sleep(0.3)
 
 
@@ -136,23 +138,6 @@ def _paused_pool(client: "SyncPrefectClient") -> Iterator[None]:
         yield
     finally:
         client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))
-
-
-def _runs_of(client: "SyncPrefectClient", pids: set[int]) -> Iterator[Any]:
-    """The flow runs under way whose process is one of these."""
-    from prefect.client.schemas.filters import FlowRunFilter
-
-    places = {f"{socket.gethostname()}:{pid}" for pid in pids}
-    under_way = {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}
-    for run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(under_way)):
-        if run.infrastructure_pid in places:
-            yield run
-
-
-def _cancel(client: "SyncPrefectClient", run: Any) -> None:
-    from prefect.client.schemas.objects import State, StateType
-
-    client.set_flow_run_state(run.id, State(type=StateType.CANCELLING, name="Cancelling"))
 
 
 def main(arguments: list[str] | None = None) -> int:
