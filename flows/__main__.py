@@ -15,6 +15,7 @@ from flows import (
     gc_command,
     preconditions,
     report_command,
+    serve_command,
     summaries,
 )
 from flows.command_options import (
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.add_typer(captions_command.app, name="captions")
 app.command()(convert_command.convert)
 app.command()(gc_command.gc)
+app.command()(serve_command.serve)
 
 
 @app.command()

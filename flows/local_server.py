@@ -171,7 +171,7 @@ def _start(home: Path, say: Callable[[str], None]) -> ServerState:
             stdout=output,
             stderr=output,
             cwd=home,  # keeps no folder of the user busy
-            env={**os.environ, "PYTHONPATH": _import_path()},
+            env={**os.environ, "PYTHONPATH": import_path()},
             start_new_session=True,
         )
     deadline = time.monotonic() + START_SECONDS
@@ -189,7 +189,7 @@ def _start(home: Path, say: Callable[[str], None]) -> ServerState:
     raise ServerError(f"the Prefect server {reason}; the end of {log}:\n{_tail(log, start)}")
 
 
-def _import_path() -> str:
+def import_path() -> str:
     """PYTHONPATH under which the supervisor finds this package from any folder."""
     root = str(Path(__file__).parents[1])
     return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))

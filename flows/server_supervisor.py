@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         + ["--host", "127.0.0.1", "--port", str(port)],
         env=server_env(os.environ, home, port),
         stdin=subprocess.DEVNULL,
-        preexec_fn=_end_with_parent,  # safe: this process has one thread
+        preexec_fn=end_with_parent,  # safe: this process has one thread
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     state = ServerState(token, port, Identity.of(os.getpid()), Identity.of(server.pid))
@@ -106,7 +106,7 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
         server.wait()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Makes the kernel end the server when the supervisor is killed (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
