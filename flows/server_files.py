@@ -120,9 +120,7 @@ def server_lock(home: Path, timeout: float, name: str = "server.lock") -> Iterat
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(
-                        f"{home / name} is held by another command"
-                    ) from None
+                    raise TimeoutError(f"{home / name} is held by another command") from None
                 time.sleep(0.1)
         yield
 

@@ -1,7 +1,7 @@
 """The deployments of prefect.yaml on the session's server, and a worker that runs them."""
 
-import subprocess
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
