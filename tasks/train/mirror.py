@@ -13,6 +13,8 @@ from storage.store import Store
 from tasks.families.sources import BACKUP_FILE
 from tasks.train.backup import list_backups
 
+IDENTITY_FILE = "run.json"
+"""What makes a folder a run."""
 _BIG_BYTES = 32 << 20
 _LINK = ".mirror-"
 
@@ -33,6 +35,19 @@ def mirror(store: Store, run_id: str, workspace: Path) -> None:
         grows = name.endswith((".jsonl", ".log", ".png")) or name.startswith("tensorboard/")
         if not grows or present.get(f"{prefix}/{name}") != path.stat().st_size:
             _send(store, f"{prefix}/{name}", path, workspace)
+
+
+def fetch_run(store: Store, run_id: str, workspace: Path) -> None:
+    """Copies a run out of the store, all but its backups, for a machine that has not seen it.
+
+    The file that makes a folder a run comes last.
+    """
+    prefix = f"runs/{run_id}/"
+    inner = [name.removeprefix(prefix) for name in store.list(prefix.rstrip("/"))]
+    for name in sorted(inner, key=lambda name: name == IDENTITY_FILE):
+        if not name.startswith("backups/"):
+            (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+            store.fetch_file(prefix + name, workspace / name)
 
 
 def fetch_newest_backup(store: Store, run_id: str, workspace: Path) -> Path | None:

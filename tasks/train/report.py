@@ -13,7 +13,7 @@ from tasks.report.run_page import Kept, Run, build_run_page
 from tasks.train.backup import list_backups
 from tasks.train.events import EVENTS_FILE, EventReader, read_status
 from tasks.train.files import write_atomically
-from tasks.train.runs import IDENTITY_FILE
+from tasks.train.mirror import IDENTITY_FILE
 
 REPORT_FILE = "report.html"
 REPORT_ERRORS = (OSError, StorageError, ValueError, LookupError, TypeError)

@@ -1,6 +1,8 @@
 """Runs: the folders of training runs, and which of them a command goes on with."""
 
 import json
+import logging
+import re
 import secrets
 import shutil
 import time
@@ -12,17 +14,19 @@ from typing import Literal
 import psutil
 
 from storage.digest import digest_file, digest_json, hexkey
-from storage.store import open_store
+from storage.errors import NotFoundError
+from storage.store import Store, open_store
 from storage.versions import Version
 from tasks.config.models import Config
-from tasks.train.events import read_status
+from tasks.train.events import STATUS_FILE, read_status
 from tasks.train.files import write_atomically
 from tasks.train.formats.diffusers_folder import METADATA_FILE
 from tasks.train.formats.embedding import words_folder
+from tasks.train.mirror import IDENTITY_FILE, fetch_run
 
-IDENTITY_FILE = "run.json"
 MAX_HEADER_BYTES = 100 * 2**20
 """What the safetensors format allows."""
+_LOG = logging.getLogger("tilewright.train")
 NOT_THE_MODEL = {
     *("retries", "grace_seconds", "device", "halve_batch_on_oom"),
     *("backup", "save", "validation", "sample"),
@@ -72,6 +76,8 @@ def _content_of(path: Path) -> str:
 def choose_run(config: Config, version: Version, *, reuse: Reuse) -> Path:
     """The workspace to train in: one to go on with, or a new one."""
     folder, key = runs_folder(config), run_key(config, version)
+    if reuse != "never":
+        _fetch_runs_with_key(config, folder, key, reuse)
     for workspace in reversed(list(_runs_with_key(folder, key))):
         if _may_continue(workspace, reuse):
             return workspace
@@ -102,6 +108,8 @@ def named_run(config: Config, version: Version, run_id: str, new_data: bool = Fa
     """
     folder = runs_folder(config)
     workspace = folder / run_id
+    if not (workspace / IDENTITY_FILE).exists() and run_id in _runs_elsewhere(config, folder):
+        fetch_run(open_store(config.store.url), run_id, workspace)
     if not (workspace / IDENTITY_FILE).exists():
         known = ", ".join(path.name for path in _runs(folder)) or "none yet"
         raise ValueError(f"there is no run {run_id!r} in {folder}; runs: {known}")
@@ -114,6 +122,41 @@ def named_run(config: Config, version: Version, run_id: str, new_data: bool = Fa
             "--new-data (its epoch starts anew), or start a new run."
         )
     return workspace
+
+
+def _runs_elsewhere(config: Config, folder: Path) -> list[str]:
+    """The runs in a store that is on no disk of ours, but for those that this machine has."""
+    store = open_store(config.store.url)
+    if store.is_local:
+        return []
+    pattern = re.compile(rf"runs/([^/]+)/{re.escape(IDENTITY_FILE)}")
+    there = [found[1] for name in store.list("runs") if (found := pattern.fullmatch(name))]
+    return sorted(run for run in there if not (folder / run / IDENTITY_FILE).exists())
+
+
+def _fetch_runs_with_key(config: Config, folder: Path, key: str, reuse: Reuse) -> None:
+    """Brings over what other machines began and may be gone on with here.
+
+    One that its machine did not end may still be at work there: only a person can know.
+    """
+    store = open_store(config.store.url)
+    for run_id in _runs_elsewhere(config, folder):
+        if json.loads(store.read_bytes(f"runs/{run_id}/{IDENTITY_FILE}")).get("run_key") != key:
+            continue
+        status = _status_elsewhere(store, run_id)
+        if status.get("state") in (None, "running"):
+            told = "run %s has the same settings and was begun on another machine, which may still "
+            _LOG.warning(told + "work on it; if not, go on with it by --resume %s", run_id, run_id)
+        elif reuse == "any" or status["state"] not in ("done", "stopped"):
+            fetch_run(store, run_id, folder / run_id)
+
+
+def _status_elsewhere(store: Store, run_id: str) -> dict[str, object]:
+    try:
+        status: dict[str, object] = json.loads(store.read_bytes(f"runs/{run_id}/{STATUS_FILE}"))
+    except NotFoundError:
+        return {}
+    return status
 
 
 def _write_identity(workspace: Path, key: str, version: Version) -> None:

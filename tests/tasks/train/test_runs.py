@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import psutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from storage.store import open_store
 from storage.versions import Version
 from tasks.config.models import Config
 from tasks.train.events import write_status
+from tasks.train.mirror import mirror
 from tasks.train.runs import choose_run, export_output, is_finished, resumed_run, run_key
 
 VERSION = Version("data", 3, "uri", "digest-a", 5, {})
@@ -156,3 +159,46 @@ def test_a_model_folder_is_exported_whole(config: Config, tmp_path: Path) -> Non
     for _ in range(2):
         assert export_output(workspace, tmp_path / "model") == [tmp_path / "model"]
     assert (tmp_path / "model/model_index.json").exists()
+
+
+@pytest.fixture
+def on_s3(config: Config, s3_url: str, tmp_path: Path) -> Config:
+    """A run of another machine is one whose folder is not on this one."""
+    update = {"store": {"url": s3_url}, "workspace": str(tmp_path / "runs")}
+    return Config.model_validate(config.model_dump() | update)
+
+
+def elsewhere(config: Config, state: str) -> str:
+    """A run that another machine has mirrored to the store."""
+    store, workspace = open_store(config.store.url), choose_run(config, VERSION, reuse="never")
+    (workspace / "events.jsonl").write_text("{}\n")
+    ended(workspace, state)
+    mirror(store, workspace.name, workspace)
+    shutil.rmtree(workspace)
+    return workspace.name
+
+
+def test_a_run_that_another_machine_did_not_finish_is_gone_on_with(on_s3: Config) -> None:
+    run = elsewhere(on_s3, "interrupted")
+    workspace = choose_run(on_s3, VERSION, reuse="crashed")
+    assert workspace.name == run
+    assert (workspace / "events.jsonl").read_text() == "{}\n"
+    assert choose_run(on_s3, OTHER, reuse="crashed").name != run
+
+
+def test_a_run_that_may_be_at_work_elsewhere_is_gone_on_with_only_by_name(
+    on_s3: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = elsewhere(on_s3, "running")
+    assert choose_run(on_s3, VERSION, reuse="crashed").name != run
+    assert f"--resume {run}" in caplog.text
+    with pytest.raises(ValueError, match="other content"):
+        resumed_run(on_s3, OTHER, run, new_data=False)
+    assert resumed_run(on_s3, VERSION, run, new_data=False).name == run
+
+
+def test_a_run_that_was_stopped_elsewhere_is_left_alone_by_train(on_s3: Config) -> None:
+    run = elsewhere(on_s3, "stopped")
+    assert choose_run(on_s3, VERSION, reuse="crashed").name != run
+    shutil.rmtree(on_s3.workspace)
+    assert choose_run(on_s3, VERSION, reuse="any").name == run
