@@ -15,7 +15,7 @@ ALONE := tests/deployments tests/faults tests/flows
 BENCHMARKS := planning order loader training_loop latents unchanged scan tiler tiling_memory captions
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format lock bench clean
+.PHONY: help install demo up down test test-slow check format lock bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,12 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## The main job on the shipped photos: prepare, train a LoRA, draw samples
 	$(BIN)/python -m deployments.demo.set_up demo
 	$(BIN)/tilewright run demo/demo.toml
+
+up: $(STAMP)  ## Prefect server, UI and a worker on this machine, in the background
+	@$(BIN)/python -m deployments.local up
+
+down: $(STAMP)  ## Stop them; runs under way are cancelled and back up first
+	@$(BIN)/python -m deployments.local down
 
 test: $(STAMP)  ## The test suite (CPU, under 10 minutes)
 	$(TEST_ENV) $(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile tests $(ALONE:%=--ignore=%)

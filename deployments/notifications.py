@@ -41,6 +41,8 @@ def _saved_block(url: str | None) -> UUID | None:
         name=BLOCK,
         url="{{address}}",
         json_data={"text": "{{subject}}\n{{body}}"},
+        headers=None,
+        cookies=None,
         secrets=SecretDict({"address": url}),  # such addresses are as good as a password
     )
     saved = block.save(BLOCK, overwrite=True)

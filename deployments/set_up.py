@@ -30,7 +30,7 @@ TEMPLATES = Path(__file__).resolve().parent / "work_pools"
 
 
 def set_up(pool_type: str = "process") -> Iterator[str]:
-    """Does it, on the server that this process is pointed at; says what was made and what was there.
+    """Does it on the server of this process; says what was made and what was there.
 
     Raises:
         RuntimeError: the deployments could not be made; holds what Prefect said.
