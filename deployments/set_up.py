@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from flows.local_server import ServerError, ensure_server
 
 if TYPE_CHECKING:
@@ -119,6 +121,10 @@ def main(arguments: list[str] | None = None) -> int:
             _say(line)
     except (ServerError, RuntimeError) as error:
         _say(str(error))
+        return 1
+    except httpx.HTTPError as error:
+        _say(f"{url}: {error}")
+        _say("a server with a login needs PREFECT_API_AUTH_STRING=user:password")
         return 1
     return 0
 

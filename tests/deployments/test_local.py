@@ -119,6 +119,28 @@ def test_down_cancels_a_training_with_a_backup_and_leaves_no_process(
 
 
 @pytest.mark.slow
+def test_a_run_crashes_when_its_process_and_its_worker_were_killed(
+    home: Path, tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    """Nobody is left to tell the server; its heartbeats stay away."""
+    project = make_project(tmp_path / "project", tiny_models["sd15"], num_photos=1)
+    project.prepare()
+    local(home, "up")
+    server, worker = server_of(home), worker_of(home)
+    train = deployment(server, "train")
+    run = start_deployment(server, train, project.run_toml, "train.epochs=100000")
+    runs = project.folder / "store" / "runs"
+    wait_for(lambda: list(runs.glob("*/events.jsonl")), 120)
+    for process in [psutil.Process(worker.identity.pid), *worker.others()]:
+        if "tasks.train" not in " ".join(process.cmdline()):  # trainers end with their parent
+            process.kill()
+    assert state_of(server, run)["type"] == "RUNNING"
+    wait_for(lambda: not worker.others(), 30)
+    wait_for(lambda: state_of(server, run)["type"] == "CRASHED", 180)
+    assert "No heartbeat" in state_of(server, run)["message"]
+
+
+@pytest.mark.slow
 def test_up_replaces_a_killed_worker_and_a_stale_file(home: Path) -> None:
     stale = Worker("gone", "http://127.0.0.1:1/api", Identity(os.getpid(), 1.0))
     (home / "worker.json").write_text(

@@ -1,6 +1,7 @@
 """What set_up makes on a real server, what it leaves alone, and that notifications arrive."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from deployments.set_up import ROOT_IN_IMAGES
 from tasks.gpu.task import limit_name
 from tests.deployment_fixtures import POOL, set_up
-from tests.server_fixtures import BIN, ROOT, PrefectServer, wait_for
+from tests.server_fixtures import BIN, ROOT, PrefectServer, running_server, wait_for
 
 AUTOMATIONS = sorted((ROOT / "deployments" / "automations").glob("*.yaml"))
 NAMES = ["tilewright: crash silent flow runs"] + [
@@ -136,6 +138,26 @@ def test_notifications_reach_a_web_server(
     prefect_server.post(f"/flow_runs/{run['id']}/set_state", state=failed, force=True)
     (text,) = wait_for(lambda: inbox.texts("no such file: none.toml"), 60)
     assert "prepare-dataset Failed" in text and "sad-run" in text and run["id"] in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["docker", "kubernetes"])
+def test_a_new_server_with_a_login_and_a_pool_for_containers(tmp_path: Path, kind: str) -> None:
+    """All of it on a server that has nothing, as the service set-up of compose.yaml does."""
+    login = "tilewright:secret"
+    with running_server(tmp_path, PREFECT_SERVER_API_AUTH_STRING=login) as server:
+        env = {"PREFECT_API_AUTH_STRING": login, "TILEWRIGHT_ROOT": ROOT_IN_IMAGES}
+        refused = server.run(BIN / "python", "-m", "deployments.set_up", cwd=ROOT)
+        assert refused.code == 1 and "PREFECT_API_AUTH_STRING" in refused.stderr
+        told = set_up(server, "--pool-type", kind, **env)
+        assert f"made, of type {kind}" in told and told.count(": made, off") == 5
+        inspected = server.run(
+            *(BIN / "prefect", "deployment", "inspect", "run-pipeline/run", "--output", "json"),
+            env={**os.environ, **server.env, **env},
+        )
+        deployment = json.loads(inspected.stdout)
+        assert deployment["work_pool_name"] == POOL
+        assert ROOT_IN_IMAGES in json.dumps(deployment["pull_steps"])
 
 
 def _python(call: str) -> tuple[str | Path, ...]:
