@@ -44,6 +44,9 @@ def _deployment(entry: Mapping[str, Any]) -> Any:
     deployment = RunnerDeployment.from_entrypoint(
         f"{PREFECT_YAML.parent / path}:{function}", **settings
     )
+    # Loaded as a module: a path would be looked up below the pull step of a deployment that set_up
+    # has made on this server.
+    deployment.entrypoint = f"{path.removesuffix('.py').replace('/', '.')}.{function}"
     switches = _switches(f"{deployment.flow_name}/{deployment.name}")
     deployment.schedules = list(_schedules(entry, switches))
     return deployment

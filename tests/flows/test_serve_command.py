@@ -9,15 +9,23 @@ from pathlib import Path
 import pytest
 
 from flows.serving import entries
-from tests.deployment_fixtures import ended, start_deployment, state_of
+from tests.deployment_fixtures import ended, set_up, start_deployment, state_of
 from tests.model_fixtures import TinyModels
 from tests.projects import Project, make_project
-from tests.server_fixtures import BIN, PrefectServer, wait_for
+from tests.server_fixtures import BIN, PrefectServer, running_server, wait_for
 
 
 @pytest.fixture
 def project(tmp_path: Path, tiny_models: TinyModels) -> Project:
     return make_project(tmp_path / "project", tiny_models["sd15"], num_photos=1)
+
+
+@pytest.fixture(scope="module")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server of this module's own: no worker takes the runs. set_up has been there before."""
+    with running_server(tmp_path_factory.mktemp("prefect")) as server:
+        set_up(server)
+        yield server
 
 
 @pytest.fixture
