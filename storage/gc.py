@@ -26,7 +26,7 @@ _STAGE = "stages/(?P<stage>prompts|crops|captions|masks|text|latents)"
 _ID = f"{_STAGE}/(?P<id>{_HEX})"
 KINDS = {
     "version": re.compile(r"datasets/(?P<dataset>[^/]+)/(?P<number>[0-9]{6,})\.json"),
-    "page": re.compile(r"datasets/(?P<dataset>[^/]+)/(?P<number>[0-9]{6,})\.html"),
+    "page": re.compile(r"datasets/(?P<dataset>[^/]+)/(?P<number>[0-9]{6,})\.(html|digest\.json)"),
     "rows": re.compile(rf"datasets/[^/]+/{_HEX}\.parquet"),
     "manifest": re.compile(rf"stages/[a-z]+/manifests/{_HEX}\.parquet"),
     "segment": re.compile(rf"{_ID}/index/(?P<name>{_HEX})\.parquet"),

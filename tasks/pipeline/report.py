@@ -4,6 +4,7 @@ A run hands over what it just did; without one, everything is read from the stor
 can be made at any time from a version alone.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from tasks.pipeline import report_tables
 from tasks.pipeline.epochs import epochs_of
 from tasks.pipeline.plan import stages_json
 from tasks.pipeline.thumbnails import thumbnails_of
+from tasks.report import digest
 from tasks.report.build import FORMAT, About, build_report
 from tasks.report.inputs import Tables
 from tasks.report.summary import missing_captions
@@ -44,6 +46,22 @@ def report_path(version: Version) -> str:
     return f"datasets/{version.name}/{version.number:06}.html"
 
 
+def _digest_path(version: Version) -> str:
+    return f"datasets/{version.name}/{version.number:06}.digest.json"
+
+
+def read_digest(store: Store, version: Version) -> dict[str, Any]:
+    """The tables and pictures of a version's report, as `tasks.report.digest` makes them.
+
+    Without tables and pictures where an older Tilewright made the report.
+    """
+    try:
+        found: dict[str, Any] = json.loads(store.read_bytes(_digest_path(version)))
+    except NotFoundError:
+        found = {}
+    return found if found.get("format") == digest.FORMAT else {"tables": {}, "photos": []}
+
+
 def current_report(
     store: Store, version: Version, refs: Mapping[str, StageRef] | None = None
 ) -> str | None:
@@ -52,7 +70,7 @@ def current_report(
     Rejected files are no part of a version: with `refs`, the report must tell of theirs.
     """
     path = report_path(version)
-    if not store.exists(path):
+    if not (store.exists(path) and store.exists(_digest_path(version))):
         return None
     head = store.read_range(path, 0, min(_HEAD_BYTES, store.size(path))).decode("utf-8", "replace")
     wanted = f"{FORMAT}:" if refs is None else f'{_made_of(refs)}"'
@@ -127,16 +145,19 @@ def _made_of(refs: Mapping[str, StageRef]) -> str:
 
 def _write(store: Store, version: Version, config: Config | None, made: Made) -> str:
     rows = read_rows(store, version)
-    scan = report_tables.scanned(store, version, rows)
     parent = _parent(store, version)
+    tables = Tables(
+        rows=rows,
+        views=report_tables.views(store, version, rows, config),
+        scan=report_tables.scanned(store, version, rows),
+        rejects=report_tables.with_history(store, made.rejects),
+        previous=None if parent is None else read_rows(store, parent),
+    )
+    thumbnails = thumbnails_of(store, tables.scan, config.data if config else DataConfig())
+    small = digest.report_digest(tables, thumbnails, report_tables.file_sizes(store))
+    store.replace(_digest_path(version), json.dumps(small).encode())
     page = build_report(
-        Tables(
-            rows=rows,
-            views=report_tables.views(store, version, rows, config),
-            scan=scan,
-            rejects=report_tables.with_history(store, made.rejects),
-            previous=None if parent is None else read_rows(store, parent),
-        ),
+        tables,
         About(
             meta=_meta(version, parent),
             counts=made.counts,
@@ -144,7 +165,7 @@ def _write(store: Store, version: Version, config: Config | None, made: Made) ->
             buckets=report_tables.buckets(config),
             made_of=made.made_of,
         ),
-        thumbnails=thumbnails_of(store, scan, config.data if config else DataConfig()),
+        thumbnails=thumbnails,
     )
     store.replace(report_path(version), page.encode())
     return store.uri(report_path(version))

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from storage import tables
 from storage.errors import NotFoundError
+from storage.hashcache import read_hash_cache
 from storage.quarantine import read_quarantine
 from storage.store import Store
 from storage.versions import Version
@@ -92,6 +93,13 @@ def with_history(store: Store, rejects: pa.Table) -> pa.Table:
         attempts=pa.array([attempts for _, attempts in found], pa.int32()),
     )
     return table.select(list(REJECT_COLUMNS))
+
+
+def file_sizes(store: Store) -> dict[bytes, int]:
+    """Bytes of every image that was hashed, by source_id."""
+    cache = read_hash_cache(store)
+    images = cache.filter(pc.equal(cache["kind"], "image")).select(["content_id", "size"])
+    return dict(zip(*images.to_pydict().values(), strict=True))
 
 
 def _manifest(store: Store, version: Version, stage: str) -> pa.Table | None:

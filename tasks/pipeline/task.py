@@ -5,11 +5,10 @@ with the reason as its message. Prefect's own result cache is off everywhere.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
@@ -31,6 +30,7 @@ from tasks.pipeline.plan_markdown import plan_markdown
 from tasks.pipeline.report import (
     current_report,
     num_missing_captions,
+    read_digest,
     read_rejects,
     report_path,
     write_report,
@@ -44,6 +44,8 @@ from tasks.pipeline.run import (
     work_partition,
 )
 from tasks.pipeline.stages import STAGES
+from tasks.report.prepared_markdown import PreparedRun
+from tasks.report.task import publish_report, publish_run
 from tasks.review.task import Dropped, Waiting, as_reviewed, look_at_captions
 from tasks.runners.task import Workers
 from tasks.stage import Context, StageRef
@@ -65,6 +67,8 @@ class Prepared:
     refs: dict[str, StageRef]
     exported: Exported | None
     """What was written to the folders of tiles; None: no concept asked for it."""
+    outlook: dict[str, Any] | None
+    """The epochs of a training on it; None when there is nothing to train on."""
 
 
 def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -139,22 +143,11 @@ def export(config: Config, version: versions.Version) -> Exported | None:
 def report(config: Config, version: versions.Version, refs: dict[str, StageRef]) -> str:
     """Writes the HTML report of a version; Cached when it has one that is still right."""
     there = current_report(Context(config).store, version, refs)
-    publish_report(version, uri := there or write_report(config, version, refs))
+    uri = there or write_report(config, version, refs)
+    publish_report(f"{version.name}@{version.number}", uri)
     if there is not None:
         uri = cached("this version has its report", uri)
     return uri
-
-
-def publish_report(version: versions.Version, uri: str) -> None:
-    """The artifact that leads from the Prefect run to the report.
-
-    Browsers follow no link from a web page to a file, so the path and the command stand beside it.
-    """
-    name = f"{version.name}@{version.number}"
-    link = uri if "://" in uri else Path(uri).as_uri()
-    command = f"tilewright report STORE --dataset {name} --open"
-    text = f"[Report of {name}]({link})\n\n`{uri}`\n\nOpen it with `{command}`."
-    create_markdown_artifact(markdown=text, key="report", description=f"{name}: report")
 
 
 def run_stage(
@@ -221,18 +214,27 @@ def _prepare(config: Config, hold: Hold) -> Prepared | Unreviewed:
     if saving_concepts(config):
         exported = value(export.with_options(task_run_name="export")(config, version))
     report.with_options(name="report", task_run_name="report")(config, version, refs)
-    publish_counts(version, refs)
-    return Prepared(version, refs, exported)
+    digest, outlook = read_digest(Context(config).store, version), version_epochs(config, version)
+    publish_run(_as_run(config, version, refs, digest, outlook), digest["tables"])
+    return Prepared(version, refs, exported, outlook)
 
 
-def publish_counts(version: versions.Version, refs: dict[str, StageRef]) -> None:
-    """The table artifact of a preparation: what every stage reused and computed, and why."""
-    rows = [
-        {"stage": name, **counts, "reasons": ", ".join(counts["reasons"])}
-        for name, counts in stages_json({name: ref.counts for name, ref in refs.items()}).items()
-    ]
-    create_table_artifact(
-        table=rows, key="stages", description=f"{version.name}@{version.number}: stages"
+def _as_run(
+    config: Config,
+    version: versions.Version,
+    refs: dict[str, StageRef],
+    digest: dict[str, Any],
+    outlook: dict[str, Any] | None,
+) -> PreparedRun:
+    """The preparation as its artifacts tell it."""
+    facts = {"content_digest": version.content_digest, "parent": version.meta.get("parent")}
+    return PreparedRun(
+        dataset=version.summary() | facts,
+        stages=stages_json({name: ref.counts for name, ref in refs.items()}),
+        keys={name: ref.stage_id for name, ref in refs.items()},
+        photos=digest["photos"],
+        outlook=outlook,
+        store=config.store.url,
     )
 
 
@@ -273,6 +275,6 @@ def summary(config: Config, prepared: Prepared | Unreviewed, seconds: float) -> 
         "dataset": version.summary(),
         **told,
         "missing_captions": num_missing_captions(context, version),
-        "outlook": version_epochs(config, version),
+        "outlook": prepared.outlook,
         **({"export": exported.as_json()} if exported else {}),
     }

@@ -116,8 +116,8 @@ def operator(
             deployments = {one["name"]: one["id"] for one in found}
             operator = Operator(server, project, deployments, start_worker(server))
             yield operator
-            operator.worker.terminate()
-            operator.worker.wait(60)
+            operator.worker.kill()  # a worker that is asked to end waits for its runs
+            operator.worker.wait()
 
 
 def test_a_run_by_the_api(operator: Operator) -> None:
@@ -231,7 +231,7 @@ def test_no_secret_is_anywhere(operator: Operator) -> None:
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     store = operator.store
-    assert not [path for path in store.list("") if SECRET.encode() in store.read(path)]
+    assert not [path for path in store.list("") if SECRET.encode() in store.read_bytes(path)]
 
 
 def trainers(workspace: Path) -> list[psutil.Process]:

@@ -15,6 +15,7 @@ from tests.projects import Project, make_project
 from tests.server_fixtures import PrefectServer
 
 KEYS = ("train-loss", "train-samples", "train-files")
+PREPARED = ("scan", "buckets", "crops", "stages", "report", "run-report")
 SETTINGS = """
 max_steps = 6
 backup = { every = 2, unit = "step" }
@@ -79,3 +80,22 @@ def _check_contents(loss: str, samples: str, files: str) -> None:
     rows = json.loads(files)
     assert [(row["what"], row["step"]) for row in rows] == [("backup", 3), ("backup", 2)]
     assert all(Path(row["path"]).is_dir() for row in rows)
+
+
+def test_each_preparation_is_an_entry_in_the_history_of_its_artifacts(
+    prefect_server: PrefectServer, tmp_path: Path, tiny_models: TinyModels
+) -> None:
+    project = make_project(tmp_path / "project", tiny_models["sd15"], num_photos=2)
+    for number in (1, 2):
+        prefect_server.tilewright("prepare", project.run_toml, "--json").summary()
+        run = prefect_server.newest_run()
+        wanted = {"flow_run_id": {"any_": [run]}}
+        found = prefect_server.post("/artifacts/filter", artifacts=wanted)
+        shown = {one["key"]: one["data"] for one in found if one["type"] != "progress"}
+        assert {*shown} == {*PREPARED}, number
+        assert "```mermaid" in shown["run-report"]
+        assert "data:image/jpeg" in shown["run-report"]
+        state = "cached" if number == 2 else "worked"
+        assert f":::{state}" in shown["run-report"]
+        (scan,) = json.loads(shown["scan"])
+        assert scan["images"] == 2

@@ -11,6 +11,7 @@ from tasks.imaging.layout import concept_layout, place_views
 from tasks.pipeline.report import (
     current_report,
     num_missing_captions,
+    read_digest,
     report_path,
     rewrite_report,
     version_config,
@@ -164,3 +165,35 @@ def test_missing_captions_are_counted_as_in_the_report(project: Project) -> None
     config = project.config()
     version, _ = prepared(config)
     assert num_missing_captions(Context(config), version) == 1
+
+
+def test_a_digest_beside_the_report_has_its_tables_and_pictures(project: Project) -> None:
+    """Prefect's artifacts are made of it; a report without one is made again."""
+    (project.photos / "broken.jpg").write_bytes(b"no picture")
+    config = project.config("concepts.0.image.detail_crops.blank_std_threshold=0.08")
+    version, refs = prepared(config)
+    store = open_store(config.store.url)
+    write_report(config, version, refs)
+    digest = read_digest(store, version)
+    (scan,) = digest["tables"]["scan"]
+    sizes = [path.stat().st_size for path in project.photos.glob("photo*.jpg")]
+    assert (scan["concept"], scan["images"], scan["bytes"]) == ("photos", 3, sum(sizes))
+    assert scan["short_side_px"] == "112 / 112 / 112"
+    assert scan["formats"].startswith("3 ")
+    (reject,) = digest["tables"]["rejects"]
+    assert (reject["stage"], Path(reject["path"]).name) == ("scan", "broken.jpg")
+    full, detail = digest["tables"]["crops"]
+    assert (full["kind"], full["cut"], full["samples"]) == ("full", 3, 3)
+    assert (detail["kind"], detail["scale"], detail["cut"]) == ("detail", 2.0, 36)
+    assert detail["cut"] - detail["dropped"] == detail["samples"]
+    assert detail["dropped"] == 0 or "blank" in detail["why"]
+    buckets = digest["tables"]["buckets"]
+    assert sum(bucket["samples"] for bucket in buckets) == version.num_samples
+    assert [Path(photo["path"]).name for photo in digest["photos"]] == [
+        f"photo{number}.jpg" for number in range(3)
+    ]
+    assert all(photo["picture"].startswith("data:image/jpeg") for photo in digest["photos"])
+    assert current_report(store, version, refs) is not None
+    store.delete(f"datasets/{version.name}/{version.number:06}.digest.json")
+    assert current_report(store, version, refs) is None
+    assert read_digest(store, version) == {"tables": {}, "photos": []}
