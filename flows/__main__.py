@@ -13,6 +13,7 @@ from flows import (
     captions_command,
     convert_command,
     gc_command,
+    lineage_command,
     preconditions,
     report_command,
     serve_command,
@@ -49,6 +50,7 @@ app.add_typer(captions_command.app, name="captions")
 app.command()(convert_command.convert)
 app.command()(gc_command.gc)
 app.command()(serve_command.serve)
+app.command()(lineage_command.lineage)
 
 
 @app.command()

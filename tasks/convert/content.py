@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.families.sources import PIPELINE_FILE
-from tasks.train.formats.diffusers_folder import METADATA_FILE
+from tasks.lineage.origin import METADATA_FILE
 from tasks.train.formats.reading import adapter_layout
 
 TARGETS: Mapping[str, tuple[str, ...]] = {

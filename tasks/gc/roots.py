@@ -13,8 +13,8 @@ from storage.pins import Pin
 from storage.store import Store
 from storage.versions import Version, list_versions
 from tasks.gc.kept import kept_by_hand
+from tasks.lineage.origin import IDENTITY_FILE
 from tasks.train.events import STATUS_FILE
-from tasks.train.mirror import IDENTITY_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

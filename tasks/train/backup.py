@@ -44,6 +44,7 @@ class BackupFacts:
     step_size: int
     batch_size: int
     seed: int
+    run_id: str
 
 
 def write_backup(folder: Path, training: Training, facts: BackupFacts) -> Path:

@@ -11,10 +11,9 @@ from uuid import uuid4
 
 from storage.store import Store
 from tasks.families.sources import BACKUP_FILE
+from tasks.lineage.origin import IDENTITY_FILE
 from tasks.train.backup import list_backups
 
-IDENTITY_FILE = "run.json"
-"""What makes a folder a run."""
 _BIG_BYTES = 32 << 20
 _LINK = ".mirror-"
 
@@ -31,8 +30,10 @@ def mirror(store: Store, run_id: str, workspace: Path) -> None:
     _drop_old_backups(store, prefix, {backup.name for backup in backups}, present)
     for path in _other_files(workspace):
         name = path.relative_to(workspace).as_posix()
-        # Logs only grow and pictures stay, so their size tells; a model may change at equal size.
-        grows = name.endswith((".jsonl", ".log", ".png")) or name.startswith("tensorboard/")
+        # Logs only grow, pictures and rows of a lineage stay, so their size tells; a model may
+        # change at equal size.
+        grows = name.endswith((".jsonl", ".log", ".png", ".parquet"))
+        grows = grows or name.startswith("tensorboard/")
         if not grows or present.get(f"{prefix}/{name}") != path.stat().st_size:
             _send(store, f"{prefix}/{name}", path, workspace)
 

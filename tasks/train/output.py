@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from tasks.train.formats import OUTPUT_FORMATS, words_folder
-from tasks.train.formats.metadata import build_metadata
+from tasks.train.formats.metadata import RunFacts, build_metadata
 from tasks.train.formats.model import TrainedModel
 from tasks.train.parts import WORD
 from tasks.train.run_facts import run_facts
@@ -12,8 +12,11 @@ from tasks.train.setup import Run
 from tasks.train.state import weights_in_use
 
 
-def write_output(run: Run, folder: Path, started_at: float) -> Path:
-    """Writes the model as it is now into `folder`, under its configured name."""
+def write_output(run: Run, folder: Path, started_at: float, lineage: str = "") -> Path:
+    """Writes the model as it is now into `folder`, under its configured name.
+
+    `lineage` is the digest of the lineage that is kept in the workspace, if there is one.
+    """
     config, training = run.spec.config, run.training
     destination = folder / Path(config.model.output).name
     # Formats never overwrite; what is here is ours, from before the run was prolonged.
@@ -23,7 +26,7 @@ def write_output(run: Run, folder: Path, started_at: float) -> Path:
     destination.unlink(missing_ok=True)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with weights_in_use(training):
-        model = trained_model(run, started_at)
+        model = trained_model(run, run_facts(run, started_at, lineage))
         return OUTPUT_FORMATS[config.model.output_format](destination, model)
 
 
@@ -34,7 +37,7 @@ def keep_saves(folder: Path, keep: int | None) -> None:
         shutil.rmtree(old)
 
 
-def trained_model(run: Run, started_at: float) -> TrainedModel:
+def trained_model(run: Run, facts: RunFacts) -> TrainedModel:
     """The trained weights with where they came from."""
     config, training = run.spec.config, run.training
     method = config.train.method
@@ -51,5 +54,5 @@ def trained_model(run: Run, started_at: float) -> TrainedModel:
         },
         dtype=config.model.output_dtype,
         scheduler=training.objective.sampler_changes,
-        metadata=build_metadata(training.family, run.model, run_facts(run, started_at), method),
+        metadata=build_metadata(training.family, run.model, facts, method),
     )

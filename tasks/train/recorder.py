@@ -12,6 +12,7 @@ from tasks.epochs.order import EpochOrder, epoch_plan
 from tasks.train.backup import keep_newest, write_backup
 from tasks.train.board import log_images, log_step, log_validation, open_board
 from tasks.train.events import EventLog
+from tasks.train.lineage import LINEAGE_ERRORS, keep_lineage
 from tasks.train.loop import Ending, Hooks, StepReport
 from tasks.train.mirror import mirror
 from tasks.train.output import keep_saves, write_output
@@ -33,6 +34,8 @@ class Recorder:
         self._started_at = time.time()
         self._backed_up = run.training.progress.step if run.spec.resume_from else None
         self._board = open_board(run.spec.workspace / "tensorboard", run.training.progress.step)
+        self._from_step = run.training.progress.step
+        self._lineage = ""
         self._epoch = -1
         self._outputs: list[str] = []
 
@@ -57,6 +60,7 @@ class Recorder:
         )
         for note in run.notes:
             self._log.message(note)
+        self._keep_lineage()
 
     def hooks(self) -> Hooks:
         """What the loop calls."""
@@ -76,8 +80,9 @@ class Recorder:
             if self._run.training.config.validation.every:
                 self._on_validate()
             self._on_sample()
-            folder = self._run.spec.workspace / "output"
-            self._outputs = [str(write_output(self._run, folder, self._started_at))]
+            if not self._lineage:
+                self._keep_lineage()
+            self._outputs = [str(self._write_output(self._run.spec.workspace / "output"))]
         progress = self._run.training.progress
         facts = {"step": progress.step, "epoch": progress.epoch, "outputs": self._outputs}
         self._log.event("done", state=ending, **facts)
@@ -129,12 +134,22 @@ class Recorder:
         step = self._run.training.progress.step
         saves = self._run.spec.workspace / "saves"
         try:
-            path = write_output(self._run, saves / f"step-{step:08}", self._started_at)
+            path = self._write_output(saves / f"step-{step:08}")
         except OSError as error:
             self._log.message(f"the model was not saved at step {step}: {error}")
             return
         keep_saves(saves, self._run.training.config.save.keep)
         self._log.event("save", step=step, path=str(path))
+
+    def _write_output(self, folder: Path) -> Path:
+        return write_output(self._run, folder, self._started_at, self._lineage)
+
+    def _keep_lineage(self) -> None:
+        """A training does not fail because it cannot be told where its model comes from."""
+        try:
+            self._lineage = keep_lineage(self._run, self._from_step)
+        except LINEAGE_ERRORS as error:
+            self._log.message(f"the lineage could not be written: {type(error).__name__}: {error}")
 
     def _on_validate(self) -> None:
         run = self._run

@@ -8,12 +8,12 @@ from typing import Any
 from storage.errors import StorageError
 from storage.store import Store
 from tasks.families.sources import BACKUP_FILE
+from tasks.lineage.origin import IDENTITY_FILE
 from tasks.report.run_history import History, read_history
 from tasks.report.run_page import Kept, Run, build_run_page
 from tasks.train.backup import list_backups
 from tasks.train.events import EVENTS_FILE, EventReader, read_status
 from tasks.train.files import write_atomically
-from tasks.train.mirror import IDENTITY_FILE
 
 REPORT_FILE = "report.html"
 REPORT_ERRORS = (OSError, StorageError, ValueError, LookupError, TypeError)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tasks.epochs.order import epoch_plan
+from tasks.lineage.code import code_name, code_version
 from tasks.train.formats.metadata import RunFacts, count_tags
 from tasks.train.rows import Rows
 from tasks.train.setup import Run
@@ -14,8 +15,11 @@ from tasks.train.setup import Run
 MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16"}
 
 
-def run_facts(run: Run, started_at: float) -> RunFacts:
-    """The facts of a run as it is now; `started_at` in seconds since 1970."""
+def run_facts(run: Run, started_at: float, lineage: str) -> RunFacts:
+    """The facts of a run as it is now; `started_at` in seconds since 1970.
+
+    `lineage` is the digest of its lineage.json, empty where there is none.
+    """
     config, training = run.spec.config, run.training
     train, rows = config.train, run.source.rows
     weighted = train.loss.weighting == "min_snr_gamma"
@@ -55,6 +59,8 @@ def run_facts(run: Run, started_at: float) -> RunFacts:
             "tilewright.dataset": run.facts.dataset,
             "tilewright.dataset_digest": run.facts.dataset_digest,
             "tilewright.config_digest": run.facts.config_digest,
+            "tilewright.code": code_name(code_version()),
+            **({"tilewright.lineage": lineage} if lineage else {}),
         },
     )
 

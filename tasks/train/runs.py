@@ -19,13 +19,11 @@ from storage.store import Store, open_store
 from storage.versions import Version
 from tasks.config.models import Config
 from tasks.train.events import STATUS_FILE, read_status
+from tasks.lineage.origin import IDENTITY_FILE, METADATA_FILE, is_ours
 from tasks.train.files import write_atomically
-from tasks.train.formats.diffusers_folder import METADATA_FILE
 from tasks.train.formats.embedding import words_folder
-from tasks.train.mirror import IDENTITY_FILE, fetch_run
+from tasks.train.mirror import fetch_run
 
-MAX_HEADER_BYTES = 100 * 2**20
-"""What the safetensors format allows."""
 _LOG = logging.getLogger("tilewright.train")
 NOT_THE_MODEL = {
     *("retries", "grace_seconds", "device", "halve_batch_on_oom"),
@@ -257,10 +255,4 @@ def _made_by_a_run(path: Path) -> bool:
         inside = list(path.iterdir())
         words = all(one.suffix == ".safetensors" and _made_by_a_run(one) for one in inside)
         return (path / METADATA_FILE).is_file() or (bool(inside) and words)
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(min(size, MAX_HEADER_BYTES)))
-        except ValueError:
-            return False
-    return "tilewright.run_id" in (header.get("__metadata__") or {})
+    return is_ours(path)

@@ -176,6 +176,7 @@ def _backup_facts(spec: TrainSpec, version: Version) -> BackupFacts:
         step_size=train.processes * train.gradient_accumulation_steps,
         batch_size=train.batch_size,
         seed=train.seed,
+        run_id=spec.run_id,
     )
 
 

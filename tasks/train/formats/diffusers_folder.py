@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 from tasks.families.loading import load_pipeline, quiet_libraries
+from tasks.lineage.origin import METADATA_FILE
 from tasks.train.formats.files import publish_folder, refuse_existing
 from tasks.train.formats.lora_names import diffusers_prefixes
 from tasks.train.formats.model import TrainedModel
 from tasks.train.formats.tensors import refuse_adapters, torch_dtype, whole_weights
-
-METADATA_FILE = "tilewright.json"
 
 
 def save(destination: Path, model: TrainedModel) -> Path:

@@ -18,7 +18,7 @@ def assert_equal_backups(first: Path, second: Path) -> None:
             assert all(torch.equal(left[key], right[key]) for key in left), name
         else:
             assert (first / name).read_bytes() == (second / name).read_bytes()
-    ignored = ("files",)
+    ignored = ("files", "run_id")
     left, right = read_facts(first), read_facts(second)
     assert {k: v for k, v in left.items() if k not in ignored} == {
         k: v for k, v in right.items() if k not in ignored
