@@ -18,6 +18,7 @@ from flows import (
     report_command,
     serve_command,
     summaries,
+    tensorboard_command,
 )
 from flows.command_options import (
     AsJson,
@@ -51,6 +52,7 @@ app.command()(convert_command.convert)
 app.command()(gc_command.gc)
 app.command()(serve_command.serve)
 app.command()(lineage_command.lineage)
+app.command()(tensorboard_command.tensorboard)
 
 
 @app.command()

@@ -30,6 +30,15 @@ class Runs:
     dataset: str | None
     """Of the configuration, if one was given."""
 
+    def all(self) -> list[str]:
+        """The ids of all runs, the oldest first."""
+        return sorted(self.here | self.kept)
+
+    def fitting(self) -> list[str]:
+        """The ids of all runs, of a configuration those on its dataset, the oldest first."""
+        # A run_id begins with its time: 20261126-200608-NAME-0bce1d.
+        return [one for one in self.all() if self.dataset in (None, one[16:-7])]
+
 
 def find_runs(place: str) -> Runs:
     """The runs of a TOML file or of the place of a store; ConfigError if there is no store."""
@@ -56,9 +65,7 @@ def named_run(runs: Runs, run: str, key: str, into: Path, wanted: Wanted) -> Pat
         into: a folder for a copy.
         wanted: the files to copy.
     """
-    there = sorted(runs.here | runs.kept)
-    # A run_id begins with its time: 20261126-200608-NAME-0bce1d.
-    fitting = [one for one in there if runs.dataset in (None, one[16:-7])]
+    there, fitting = runs.all(), runs.fitting()
     run_id = fitting[-1] if run == LATEST and fitting else run
     if run_id not in there:
         known = ", ".join(there[-10:]) or "none yet; `tilewright train` makes one"
@@ -69,13 +76,16 @@ def named_run(runs: Runs, run: str, key: str, into: Path, wanted: Wanted) -> Pat
 
 
 def fetch_run(store: Store, run_id: str, into: Path, wanted: Wanted) -> Path:
-    """Copies some files of a run out of a store; weights mostly stay where they are."""
-    workspace = into / run_id
-    workspace.mkdir(parents=True, exist_ok=True)
-    say(f"fetching run {run_id} from {store.url}")
-    for path in store.list(f"runs/{run_id}"):
+    """Copies some files of a run out of a store; those that have their size already are left."""
+    workspace, fetched = into / run_id, into / f".fetching-{run_id}"
+    if not workspace.exists():
+        say(f"fetching run {run_id} from {store.url}")
+        workspace.mkdir(parents=True)
+    for path, num_bytes in store.list(f"runs/{run_id}").items():
         inner = Path(path).relative_to(f"runs/{run_id}")
-        if wanted(inner):
-            (workspace / inner).parent.mkdir(parents=True, exist_ok=True)
-            store.fetch_file(path, workspace / inner)
+        file = workspace / inner
+        if wanted(inner) and not (file.is_file() and file.stat().st_size == num_bytes):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            store.fetch_file(path, fetched)
+            fetched.replace(file)
     return workspace

@@ -151,6 +151,14 @@ def read_record(workspace: Path) -> tuple[dict[str, Any], str]:
     return record, hexkey(digest_bytes(data))
 
 
+def lineage_digest(workspace: Path) -> str | None:
+    """The digest of lineage.json of a run; None where it has none."""
+    try:
+        return hexkey(digest_bytes((workspace / LINEAGE_FILE).read_bytes()))
+    except OSError:
+        return None
+
+
 def read_part_rows(workspace: Path, part: Mapping[str, Any]) -> pa.Table:
     """The rows of a part, checked against the digest in their name.
 

@@ -4,11 +4,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
@@ -20,6 +22,9 @@ from tasks.artifacts.task import LiveArtifacts, shown_progress
 from tasks.caching.task import cached, value
 from tasks.config.models import Config
 from tasks.gpu.task import gpu_slot
+from tasks.lineage.record import lineage_digest
+from tasks.lineage.task import emit_model_asset
+from tasks.report.run_board import board_link, board_markdown
 from tasks.report.run_history import History
 from tasks.report.run_markdown import files_table, loss_markdown, samples_markdown
 from tasks.train.events import EVENTS_FILE, Event, EventReader
@@ -32,6 +37,7 @@ from tasks.train.summary import summarize
 LOG = logging.getLogger("tilewright.train")
 """Also shown in terminals, unlike the log of a task run."""
 FIRST_RETRY_SECONDS = 5
+BOARD, BOARD_VARIABLE = "tensorboard", "TILEWRIGHT_TENSORBOARD_URL"
 LOSS, SAMPLES, FILES = "train-loss", "train-samples", "train-files"
 """The keys of the artifacts; each run is one entry in the history of a key."""
 SHOWN_AFTER: Mapping[str, set[str]] = {
@@ -61,6 +67,7 @@ def train_run(spec: TrainSpec, *, may_be_cached: bool) -> dict[str, Any]:
         done: dict[str, Any] = cached(f"run {spec.run_id} is finished", summary)
         return done
     tell = _tell(spec)
+    show_board(spec)
     with shown_run(spec) as show, gpu_slot(spec.config), shown_progress():
 
         def on_event(event: Event) -> None:
@@ -118,11 +125,26 @@ def train(
     outputs = [str(path) for path in summary["outputs"]]
     if outputs:
         copies = export_output(workspace, Path(config.model.output))
+        if not summary.get("reused"):
+            facts = {name: summary[name] for name in ("run_id", "steps")}
+            emit_model_asset(copies[0], version, facts | {"lineage": lineage_digest(workspace)})
         outputs = [*map(str, copies), *outputs]
     made = {"dataset": version.summary(), "outputs": outputs}
     if (workspace / REPORT_FILE).is_file():
         made["run_report"] = str((workspace / REPORT_FILE).absolute())
     return {"reused": False} | summary | made
+
+
+def show_board(spec: TrainSpec) -> None:
+    """The artifact that leads to the TensorBoard of a run: a link where one is served, else how."""
+    told = f"{spec.run_id}: TensorBoard"
+    link = board_link(os.environ.get(BOARD_VARIABLE, ""), spec.run_id)
+    with suppress(httpx.HTTPError):
+        if link is not None:
+            create_link_artifact(link, link_text=told, key=BOARD, description=told)
+        else:
+            text = board_markdown(str(spec.workspace.absolute()), spec.store, spec.run_id)
+            create_markdown_artifact(text, key=BOARD, description=told)
 
 
 @contextmanager
