@@ -1,5 +1,6 @@
 """`tilewright tensorboard`: the curves and samples of runs, in TensorBoard on this machine."""
 
+import socket
 import sys
 import tempfile
 import time
@@ -13,6 +14,7 @@ from storage.errors import StorageError
 from tasks.config.problems import ConfigError
 
 DEFAULT_PLACE = "run.toml"
+LINKS = "runs"
 REFRESH_SECONDS = 30.0
 """How often new runs are looked for, and what a store elsewhere has of them is fetched."""
 
@@ -45,7 +47,7 @@ def tensorboard(
 def _serve(place: str, folder: Path, host: str, port: int) -> dict[str, Any]:
     """Serves a folder of runs, brought up to date now and then, until it is interrupted."""
     num_runs = gather_runs(place, folder)
-    url = start_board(folder, host, port)
+    url = start_board(folder / LINKS, host, port)
     say(f"{num_runs} {'run' if num_runs == 1 else 'runs'} of {place}; end it by Ctrl-C")
     sys.stdout.write(f"{url}\n")
     sys.stdout.flush()
@@ -69,10 +71,14 @@ def start_board(folder: Path, host: str, port: int) -> str:
     """Starts TensorBoard on threads of this process, so that it ends with it; gives the address.
 
     Raises:
-        ConfigError: the port is taken, or there is no such host.
+        ConfigError: the port is taken, or the host is none of this machine.
     """
     from tensorboard import default, program
 
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as error:
+        refuse("--host", f"is no address of this machine: {error.strerror}", host)
     board = program.TensorBoard(plugins=default.get_plugins())
     # The fast loader is a process of its own, which a kill would leave behind.
     options = {"--logdir": folder, "--host": host, "--port": port, "--load_fast": "false"}
@@ -84,9 +90,9 @@ def start_board(folder: Path, host: str, port: int) -> str:
 
 
 def gather_runs(place: str, folder: Path) -> int:
-    """Puts the curves of every run of a place into a folder, under its run_id; gives how many.
+    """Links the curves of every run of a place in `folder / LINKS`, by its id; gives how many.
 
-    Those of this machine are links; those that only a store elsewhere has are copied from it.
+    Of runs that only a store elsewhere has, they are copied first.
 
     Raises:
         ConfigError: there is no such place, or it has no runs.
@@ -107,12 +113,13 @@ def gather_runs(place: str, folder: Path) -> int:
         if runs.folder is not None and run_id in runs.here:
             _link(runs.folder / run_id, folder)
         else:
-            fetch_run(runs.store, run_id, folder, _is_shown)
+            _link(fetch_run(runs.store, run_id, folder / "copies", _is_shown), folder)
     return len(fitting)
 
 
 def _link(workspace: Path, folder: Path) -> None:
-    link = folder / workspace.absolute().name
+    link = folder / LINKS / workspace.absolute().name
+    link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():
         link.symlink_to(workspace.absolute() / "tensorboard")
 

@@ -75,8 +75,9 @@ def _metadata(model: Path) -> dict[str, str]:
     if (model / BACKUP_FILE).is_file():
         facts = _read_json(model / BACKUP_FILE)
         return {RUN_ID: str(facts.get("run_id") or "")}
-    words = sorted(model.glob("*.safetensors"))  # of textual inversion
-    return _header(words[0]) if words else {}
+    inside = sorted(model.iterdir())
+    are_words = inside and all(one.suffix == ".safetensors" for one in inside)
+    return _header(inside[0]) if are_words else {}
 
 
 def _header(path: Path) -> dict[str, str]:

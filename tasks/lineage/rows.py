@@ -94,26 +94,24 @@ def _texts(rows: pa.Table, manifest: pa.Table | None) -> pa.Array:
 
 
 def _caption_models(store: Store, rows: pa.Table, manifest: pa.Table | None) -> pa.Table:
-    """`model` and `model_digest` of what made each row's prompts; null where none did."""
+    """`model` and `model_digest` of what made each row's prompts; null where a person did."""
     none = pa.nulls(rows.num_rows, pa.string())
-    nobody = pa.table({"model": none, "model_digest": none})
+    generated = pa.scalar("generated")
+    if manifest is not None:
+        manifest = manifest.filter(pc.equal(manifest["origin"], generated))
     if manifest is None or not manifest.num_rows:
-        return nobody
-    answers = pa.concat_tables(_answers(store))
-    # Texts of tiles go by their view, those of whole photos by their source, and one without a
-    # concept counts in all of them.
+        return pa.table({"model": none, "model_digest": none})
+    # Captions of tiles go by their view, those of whole photos by their source.
     keys = pa.nulls(rows.num_rows, K)
     for by, is_photo in (("view_id", False), ("source_id", True)):
         said = manifest.filter(pc.equal(pc.equal(manifest["kind"], "full"), is_photo))
-        for concept in (True, False):
-            mine = said.filter(pc.is_valid(said["concept"]) if concept else True)
-            columns = ("concept", by) if concept else (by,)
-            at = pc.index_in(_joined_columns(rows, columns), _joined_columns(mine, columns))
-            fits = pc.equal(pc.equal(as_array(rows["kind"]), "full"), is_photo)
-            found = pc.if_else(fits, as_array(mine["key"]).take(at), pa.scalar(None, K))
-            keys = pc.coalesce(keys, found)
-    made = pc.is_in(as_array(rows["prompt_origin"]), pa.array(["generated"]))
-    at = pc.if_else(made, pc.index_in(keys, as_array(answers["key"])), pa.scalar(None, pa.int32()))
+        at = pc.index_in(*(_joined(*_columns(one, "concept", by)) for one in (rows, said)))
+        wanted = pc.equal(pc.equal(as_array(rows["kind"]), "full"), is_photo)
+        wanted = pc.and_(wanted, pc.equal(as_array(rows["prompt_origin"]), generated))
+        found = as_array(said["key"]).take(at)
+        keys = pc.coalesce(keys, pc.if_else(wanted, found, pa.scalar(None, K)))
+    answers = pa.concat_tables(_answers(store))
+    at = pc.index_in(keys, as_array(answers["key"]), skip_nulls=True)
     return answers.select(["model", "model_digest"]).take(at)
 
 
@@ -124,8 +122,8 @@ def _answers(store: Store) -> Iterator[pa.Table]:
         yield read_index(store, "captions", stage_id, ["key", "model", "model_digest"])
 
 
-def _joined_columns(table: pa.Table, names: tuple[str, ...]) -> pa.Array:
-    return _joined(*(as_array(table[name]) for name in names))
+def _columns(table: pa.Table, *names: str) -> Iterator[pa.Array]:
+    return (as_array(table[name]) for name in names)
 
 
 def _joined(*columns: pa.Array) -> pa.Array:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections import Counter
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -21,6 +22,12 @@ from tasks.config.loading import load_config
 from tasks.gc.collect import as_json, collect
 from tasks.gc.kept import keep_version, release_version
 from tasks.gc.roots import Rules
+from tasks.lineage.origin import origin_of
+from tasks.lineage.record import read_part_rows, read_record
+from tasks.lineage.rows import lineage_rows
+from tasks.train.child import train_rank
+from tasks.train.runs import choose_run
+from tasks.train.spec import TrainSpec, write_spec
 from tests.model_fixtures import TinyModels
 from tests.projects import Prepared, Project, copy_project, make_project, prepare
 
@@ -98,6 +105,31 @@ def test_a_dry_run_tells_and_changes_nothing(project: Project) -> None:
     assert everything(store) == before
     default = collected(store, Rules())
     assert set(kept(default)) == {1, 2, 3} and default["garbage"]["files"] == 0
+
+
+def test_a_model_outlives_the_version_that_it_was_made_of(project: Project) -> None:
+    store = store_of(project)
+    first, *_ = list_versions(store, "test")
+    config = project.config("train.max_steps=1")
+    workspace = choose_run(config, first, reuse="never")
+    facts = {"dataset": "test", "version": 1, "run_id": workspace.name, "workspace": workspace}
+    spec = TrainSpec(config=config, store=store.url, **facts)
+    write_spec(spec)
+    assert train_rank(spec, Event()) == "done"
+    rows = lineage_rows(store, first)
+    assert collected(store, Rules(grace_hours=1, keep_versions=1))["kept"][0]["version"] == 1
+    assert 1 not in kept(collected(store, mark=True))
+    assert collected(store, delete=True)["deleted"]["files"] > 0
+    assert [version.number for version in list_versions(store, "test")] == [3]
+
+    record, digest = read_record(workspace)
+    (model,) = workspace.glob("output/*")
+    assert origin_of(model).lineage == digest
+    (part,) = record["trained"]
+    assert part["dataset"]["content_digest"] == first.content_digest
+    assert part["counts"]["sources"] == 2 and part["stages"]["latents"]["made_by"]
+    kept_rows = read_part_rows(workspace, part)
+    assert kept_rows.equals(rows) and not kept_rows["latent_key"].null_count
 
 
 def test_marked_files_go_after_the_grace_period(project: Project) -> None:
