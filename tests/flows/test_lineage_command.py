@@ -143,8 +143,12 @@ def test_long_lists_and_a_run_that_went_on(project: Project, trained: dict[str, 
     told = lineage(trained["outputs"][0], "--json").json
     (part,) = told["trained"]
     many = part | {"sources": part["sources"] * MAX_SOURCES, "from_step": 3}
+    captions = [{"model": "tiny", "digest": "ab", "rows": 7}]
+    many["counts"] = part["counts"] | {"captions": captions, "split": {"train": 8, "validation": 2}}
     lines = list(lineage_lines(told | {"trained": [part, many], "as_written": False}))
     assert "from step 3 on" in lines and "its run went on since" in lines[0]
+    assert "captions 7 rows by tiny (digest ab)" in lines
+    assert any(line.endswith("2 of them for validation") for line in lines)
     assert f"... and {len(many['sources']) - MAX_SOURCES} more; --json lists all" in lines
 
 
