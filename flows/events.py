@@ -3,14 +3,48 @@
 Inside a flow run Prefect relates an event to the run, its deployment and its tags by itself.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from prefect.events import emit_event
 
+from storage.quarantine import read_quarantine
+from storage.store import open_store
+from tasks.config.models import Config
+from tasks.pipeline.task import Prepared
+
 MODEL_FINISHED = "tilewright.model.finished"
 DATASET_READY = "tilewright.dataset.ready"
 QUARANTINE_GREW = "tilewright.quarantine.grew"
+
+
+def announce_prepared(config: Config, prepared: Prepared, since: str) -> None:
+    """Says what a preparation has brought: a new version, files that were never rejected before.
+
+    Args:
+        config: of the preparation.
+        prepared: what it made.
+        since: when it began, as `storage.naming.now_iso` tells it.
+    """
+    version = prepared.version
+    if prepared.created:
+        dataset_ready(version.name, version.number, version.num_samples)
+    rejects = read_quarantine(open_store(config.store.url)).to_pylist()
+    new = [one for one in rejects if one["stage"] != "captions" and one["first_seen"] >= since]
+    if new:
+        quarantine_grew(version.name, len(new), Counter(one["reason"] for one in new))
+
+
+def announce_trained(trained: Mapping[str, Any]) -> None:
+    """Says that there is a new model, where a training has ended with one.
+
+    Args:
+        trained: the object that `tilewright train --json` prints.
+    """
+    if trained["state"] == "done" and not trained["reused"]:
+        names = ("run_id", "dataset", "steps", "epochs", "losses", "outputs", "seconds")
+        model_finished(trained["run_id"], {name: trained[name] for name in names})
 
 
 def model_finished(name: str, payload: Mapping[str, Any]) -> None:

@@ -53,7 +53,8 @@ def ensure_server(say: Callable[[str], None] = lambda text: None) -> str:
         ServerError: our own server did not start; holds the end of its log.
     """
     # As often as the automation expects that crashes silent runs; Prefect's default is 180 s.
-    os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = str(HEARTBEAT_SECONDS)
+    # Also for a server of others: its automation takes a run that is silent longer for dead.
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
     configured = configured_api_url(os.environ)
     if configured:
         return configured

@@ -6,9 +6,11 @@ from typing import Any
 from prefect import flow
 
 from flows import form
+from flows.events import announce_prepared
 from flows.form import AS_CONFIGURED, NO_PRESET
 from flows.preconditions import require_ready
-from tasks.pipeline.task import plan_only, prepare, summary
+from storage.naming import now_iso
+from tasks.pipeline.task import Prepared, plan_only, prepare, summary
 
 
 @flow(name="prepare-dataset", persist_result=False)
@@ -29,10 +31,12 @@ def prepare_dataset(
 ) -> dict[str, Any]:
     """All data stages, then a dataset version if anything changed, and its tiles as files."""
     filled = locals()
-    started = time.monotonic()
+    started, since = time.monotonic(), now_iso()
     config = form.configured(filled)
     require_ready(config, prepares=True, trains=False, dry_run=dry_run)
     if dry_run:
         return plan_only(config)
     prepared = prepare(config)
+    if isinstance(prepared, Prepared):
+        announce_prepared(config, prepared, since)
     return summary(config, prepared, time.monotonic() - started)

@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow
 
 from flows import form
+from flows.events import announce_trained
 from flows.form import AS_CONFIGURED
 from flows.preconditions import require_ready
 from storage.pins import pinned
@@ -38,10 +39,12 @@ def train_model(
     store = open_store(config.store.url, create=False)
     version = choose_version(store, config, dataset or None)
     with pinned(store, "train", version.name, version.number):
-        return train(
+        trained = train(
             config,
             version,
             resume=resume or None,
             new_data=new_data,
             stop_after_steps=stop_after_steps,
         )
+    announce_trained(trained)
+    return trained

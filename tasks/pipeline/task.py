@@ -67,6 +67,8 @@ class Prepared:
     refs: dict[str, StageRef]
     exported: Exported | None
     """What was written to the folders of tiles; None: no concept asked for it."""
+    created: bool
+    """Whether the version is a new one."""
     outlook: dict[str, Any] | None
     """The epochs of a training on it; None when there is nothing to train on."""
 
@@ -209,14 +211,16 @@ def _prepare(config: Config, hold: Hold) -> Prepared | Unreviewed:
                     stages = [one for one in STAGES if one.name in ("crops", "captions")] + stages
     hold.require()
     commit = commit_version.with_options(name="dataset", task_run_name="dataset")
-    version = value(commit(config, refs))
+    committed = commit(config, refs)
+    version = value(committed)
     exported = None
     if saving_concepts(config):
         exported = value(export.with_options(task_run_name="export")(config, version))
     report.with_options(name="report", task_run_name="report")(config, version, refs)
     digest, outlook = read_digest(Context(config).store, version), version_epochs(config, version)
     publish_run(_as_run(config, version, refs, digest, outlook), digest["tables"])
-    return Prepared(version, refs, exported, outlook)
+    created = committed is version
+    return Prepared(version, refs, exported, created, outlook)
 
 
 def _as_run(

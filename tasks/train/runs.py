@@ -18,8 +18,8 @@ from storage.errors import NotFoundError
 from storage.store import Store, open_store
 from storage.versions import Version
 from tasks.config.models import Config
-from tasks.train.events import STATUS_FILE, read_status
 from tasks.lineage.origin import IDENTITY_FILE, METADATA_FILE, is_ours
+from tasks.train.events import STATUS_FILE, read_status
 from tasks.train.files import write_atomically
 from tasks.train.formats.embedding import words_folder
 from tasks.train.mirror import fetch_run
