@@ -4,6 +4,7 @@ Caching is the store's (docs/adr/0002): a stage with nothing missing ends in a s
 with the reason as its message. Prefect's own result cache is off everywhere.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,10 +100,14 @@ def plan(config: Config, stage: str, upstream: dict[str, StageRef]) -> StagePlan
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def work(config: Config, stage_plan: StagePlan, number: int) -> Worked:
-    """Makes the missing items of one partition."""
-    with gpu_slot(config, needed=uses_gpu(config, stage_plan.stage)), shown_progress():
-        return work_partition(config, stage_plan, number)
+def work(config: Config, stage_plan: StagePlan, number: int, call: Callable[..., Any]) -> Worked:
+    """Makes the missing items of one partition, wherever `call` calls functions."""
+    stage = stage_plan.stage
+    # A cluster at an address has machines of its own, and hands out their GPUs itself.
+    needed = config.workers.address is None and uses_gpu(config, stage)
+    with gpu_slot(config, needed=needed):
+        worked: Worked = call(work_partition, config, stage_plan, number, on_gpu=stage in ENCODES)
+        return worked
 
 
 @task(
@@ -163,7 +168,7 @@ def run_stage(
     calls = {
         number: (
             work.with_options(name=f"{name}-work", task_run_name=f"{name} {number + 1}/{total}"),
-            {"config": config, "stage_plan": planned, "number": number},
+            {"config": config, "stage_plan": planned, "number": number, "call": workers.call},
         )
         for number in range(total)
     }
@@ -172,7 +177,7 @@ def run_stage(
         progress.report(name, num_done, total, "partitions")
 
     try:
-        done = workers.run(calls, told, gpu=name in ENCODES)
+        done = workers.run(calls, told)
     except BaseException as error:
         if not isinstance(error, Exception):
             progress.stop()  # a cancel reaches this thread alone; those that work notice by this

@@ -89,13 +89,13 @@ def _placeless(facts: dict[str, Any]) -> dict[str, Any]:
     "settings",
     [
         pytest.param(runner("processes"), id="processes"),
-        pytest.param(runner("dask"), id="dask", marks=needs("prefect_dask")),
+        pytest.param(runner("dask"), id="dask", marks=needs("distributed")),
         pytest.param(
             runner("dask", "gpus=0.5"),
             id="dask-gpu",
-            marks=[needs("prefect_dask"), pytest.mark.slow],
+            marks=[needs("distributed"), pytest.mark.slow],
         ),
-        pytest.param(runner("ray"), id="ray", marks=needs("prefect_ray")),
+        pytest.param(runner("ray"), id="ray", marks=needs("ray")),
     ],
 )
 def test_every_runner_makes_the_same_version(
@@ -146,9 +146,9 @@ class Preparing:
 @pytest.mark.parametrize(
     ("settings", "marks"),
     [
-        pytest.param(runner("processes"), "spawn_main", id="processes"),
-        pytest.param(runner("dask"), "spawn_main", id="dask", marks=needs("prefect_dask")),
-        pytest.param(runner("ray"), "ray::", id="ray", marks=needs("prefect_ray")),
+        pytest.param(runner("processes"), "tasks.runners.child", id="processes"),
+        pytest.param(runner("dask"), "spawn_main", id="dask", marks=needs("distributed")),
+        pytest.param(runner("ray"), "ray::", id="ray", marks=needs("ray")),
     ],
 )
 def test_the_partition_of_a_killed_worker_runs_again(
@@ -176,9 +176,9 @@ def test_the_partition_of_a_killed_worker_runs_again(
 @pytest.mark.parametrize(
     ("settings", "marks"),
     [
-        pytest.param(runner("processes"), "spawn_main", id="processes"),
-        pytest.param(runner("dask"), "spawn_main", id="dask", marks=needs("prefect_dask")),
-        pytest.param(runner("ray"), "ray::", id="ray", marks=needs("prefect_ray")),
+        pytest.param(runner("processes"), "tasks.runners.child", id="processes"),
+        pytest.param(runner("dask"), "spawn_main", id="dask", marks=needs("distributed")),
+        pytest.param(runner("ray"), "ray::", id="ray", marks=needs("ray")),
     ],
 )
 def test_an_interrupt_ends_the_workers_too(
@@ -201,9 +201,9 @@ def test_an_interrupt_ends_the_workers_too(
 @pytest.mark.parametrize(
     ("settings", "marks"),
     [
-        pytest.param(runner("processes"), "spawn_main", id="processes"),
-        pytest.param(runner("dask"), "spawn_main", id="dask", marks=needs("prefect_dask")),
-        pytest.param(runner("ray"), "ray::", id="ray", marks=needs("prefect_ray")),
+        pytest.param(runner("processes"), "tasks.runners.child", id="processes"),
+        pytest.param(runner("dask"), "spawn_main", id="dask", marks=needs("distributed")),
+        pytest.param(runner("ray"), "ray::", id="ray", marks=needs("ray")),
     ],
 )
 def test_no_worker_outlives_a_killed_command(

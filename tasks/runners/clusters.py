@@ -1,0 +1,117 @@
+"""Dask and Ray: workers of this machine, started for a run, or those of a running cluster.
+
+Only functions, paths and counts go to a cluster; it knows nothing of Prefect.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from tasks.config.problems import ConfigError, Problem
+from tasks.runners.place import WorkerLost, wait_until
+
+LOCAL = "127.0.0.1"
+CONNECT_SECONDS = 15
+END_SECONDS = 5
+RAY_STORE_BYTES = 80 * 2**20
+"""Only paths and counts cross a task boundary; Ray would take a third of the memory."""
+MAX_LOST = 3
+"""So often may the worker of one partition be lost; Dask's own limit is the same."""
+
+Call = Callable[..., Any]
+
+
+@contextmanager
+def dask(count: int, address: str | None, gpus: float) -> Iterator[Call]:
+    """A function that calls others on Dask workers.
+
+    Args:
+        count: the workers of this machine, without an address.
+        address: a running scheduler.
+        gpus: the resource GPU that a call with `on_gpu` takes.
+    """
+    from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, wait
+
+    def is_done(future: Future, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            wait([future], timeout=seconds)
+        return bool(future.done())
+
+    def call(function: Call, *arguments: Any, on_gpu: bool = False) -> Any:
+        takes = {"resources": {"GPU": gpus}} if gpus and on_gpu else {}
+        future = client.submit(function, *arguments, pure=False, **takes)
+        try:
+            wait_until(lambda seconds: is_done(future, seconds))
+            return future.result(timeout=END_SECONDS)
+        except (KilledWorker, CancelledError) as error:
+            raise WorkerLost(f"Dask workers or the scheduler were lost: {error}") from error
+        finally:
+            future.cancel()
+
+    with ExitStack() as opened:
+        local = {"host": LOCAL, "dashboard_address": None, "resources": {"GPU": 1.0}}
+        if address is None:
+            cluster = LocalCluster(n_workers=count, threads_per_worker=1, **local)
+            opened.callback(cluster.close, timeout=END_SECONDS)
+        with _told(address, "Dask"):
+            client = Client(address or cluster, timeout=CONNECT_SECONDS, set_as_default=False)
+        opened.callback(client.close, timeout=END_SECONDS)
+        yield call
+
+
+@contextmanager
+def ray(count: int, address: str | None, gpus: float) -> Iterator[Call]:
+    """A function that calls others on Ray workers.
+
+    Args:
+        count: the workers of this machine, without an address.
+        address: a running cluster.
+        gpus: how much of a GPU a call with `on_gpu` takes.
+    """
+    import ray as ray_api
+    from ray.exceptions import RayTaskError, WorkerCrashedError
+
+    def call(function: Call, *arguments: Any, on_gpu: bool = False) -> Any:
+        takes = {"num_gpus": gpus} if gpus and on_gpu else {}
+        remote = ray_api.remote(max_retries=MAX_LOST, **takes)(function)
+        answer = remote.remote(*arguments)
+        try:
+            wait_until(lambda seconds: ray_api.wait([answer], timeout=seconds)[0])
+            return ray_api.get(answer)
+        except WorkerCrashedError as error:
+            raise WorkerLost(f"Ray workers were killed again and again: {error}") from error
+        except RayTaskError as error:
+            raise error.cause from error
+        except BaseException:
+            ray_api.cancel(answer, force=True)
+            raise
+
+    local = {
+        "num_cpus": count,
+        "object_store_memory": RAY_STORE_BYTES,
+        "include_dashboard": False,
+        "_node_ip_address": LOCAL,
+    }
+    handler = signal.getsignal(signal.SIGTERM)
+    with _told(address, "Ray"):
+        ray_api.init(
+            **(local if address is None else {"address": address}), configure_logging=False
+        )
+    signal.signal(signal.SIGTERM, handler)  # Ray puts one there that ends the process
+    try:
+        yield call
+    finally:
+        ray_api.shutdown()
+
+
+@contextmanager
+def _told(address: str | None, kind: str) -> Iterator[None]:
+    """Says which setting is wrong when there is no cluster at an address."""
+    try:
+        yield
+    except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+        if address is None:
+            raise
+        told = f"no {kind} cluster answers there ({error}); start it, or leave the address out"
+        raise ConfigError([Problem("workers.address", told, address)]) from error
