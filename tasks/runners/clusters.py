@@ -4,8 +4,9 @@ Only functions, paths and counts go to a cluster; it knows nothing of Prefect.
 """
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tasks.config.problems import ConfigError, Problem
@@ -31,18 +32,15 @@ def dask(count: int, address: str | None, gpus: float) -> Iterator[Call]:
         address: a running scheduler.
         gpus: the resource GPU that a call with `on_gpu` takes.
     """
-    from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, wait
-
-    def is_done(future: Future, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            wait([future], timeout=seconds)
-        return bool(future.done())
+    from distributed import CancelledError, Client, KilledWorker, LocalCluster
 
     def call(function: Call, *arguments: Any, on_gpu: bool = False) -> Any:
         takes = {"resources": {"GPU": gpus}} if gpus and on_gpu else {}
         future = client.submit(function, *arguments, pure=False, **takes)
+        is_done = threading.Event()
+        future.add_done_callback(lambda _: is_done.set())
         try:
-            wait_until(lambda seconds: is_done(future, seconds))
+            wait_until(is_done.wait)
             return future.result(timeout=END_SECONDS)
         except (KilledWorker, CancelledError) as error:
             raise WorkerLost(f"Dask workers or the scheduler were lost: {error}") from error
