@@ -23,7 +23,7 @@ import pytest
 from storage.store import Store, open_store
 from storage.versions import latest_version
 from tests.caption_server import DIGEST, CaptionServer
-from tests.deployment_fixtures import ended, start_worker
+from tests.deployment_fixtures import POOL, ended, start_worker
 from tests.model_fixtures import TinyModels
 from tests.postgres import binaries, running_postgres
 from tests.projects import Project, make_project
@@ -77,6 +77,11 @@ class Operator:
     def worker_log(self) -> str:
         return (self.server.home / "worker.log").read_text()[-6000:]
 
+    def flows(self) -> list[psutil.Process]:
+        """The processes of the flow runs that the worker has started."""
+        below = psutil.Process(self.worker.pid).children(recursive=True)
+        return [one for one in below if "prefect.engine" in " ".join(one.cmdline())]
+
     def workspace(self) -> Path:
         """The newest folder of a training."""
         return max((self.project.folder / "runs").iterdir(), key=lambda path: path.name)
@@ -102,22 +107,34 @@ def operator(
     text = project.run_toml.read_text()
     url = "s3://tilewright-operator/store"
     project.run_toml.write_text(text.replace('url = "store"', f'url = "{url}"'))
-    keys = {"AWS_SECRET_ACCESS_KEY": SECRET}
     with running_postgres() as database:
         settings = {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": database,
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3",
         }
         with running_server(home, **settings) as server:
-            server = PrefectServer(server.url, server.home, {**server.env, **keys})
             made = server.run(BIN / "python", "-m", "deployments.set_up", cwd=ROOT)
             assert made.code == 0, made.stdout + made.stderr
+            give_secret(server)
             found = server.post("/deployments/filter")
             deployments = {one["name"]: one["id"] for one in found}
             operator = Operator(server, project, deployments, start_worker(server))
             yield operator
             operator.worker.kill()  # a worker that is asked to end waits for its runs
             operator.worker.wait()
+
+
+def give_secret(server: PrefectServer) -> None:
+    """The key of the store in a block, and a reference to it in the work pool."""
+    save = "import sys; from prefect.blocks.system import Secret; "
+    save += "Secret(value=sys.stdin.read()).save('tilewright-s3')"
+    done = server.start(BIN / "python", "-c", save, stdin=subprocess.PIPE)
+    done.communicate(SECRET, timeout=120)
+    assert done.returncode == 0
+    template = server.get(f"/work_pools/{POOL}")["base_job_template"]
+    reference = {"AWS_SECRET_ACCESS_KEY": "{{ prefect.blocks.secret.tilewright-s3 }}"}
+    template["variables"]["properties"]["env"]["default"] = reference
+    server.patch(f"/work_pools/{POOL}", {"base_job_template": template})
 
 
 def test_a_run_by_the_api(operator: Operator) -> None:
@@ -161,6 +178,8 @@ def test_a_run_by_a_schedule(operator: Operator) -> None:
 def test_a_cancel_ends_a_training_with_a_backup(operator: Operator) -> None:
     run = operator.start("train", *ENDLESS, "train.seed=2")
     workspace = operator.training()
+    (flow,) = operator.flows()
+    assert flow.environ()["AWS_SECRET_ACCESS_KEY"] == SECRET
     before = time.monotonic()
     cancelling = {"type": "CANCELLING", "name": "Cancelling"}
     operator.server.post(f"/flow_runs/{run}/set_state", state=cancelling)
@@ -177,8 +196,7 @@ def test_a_cancel_ends_a_training_with_a_backup(operator: Operator) -> None:
 def test_a_training_goes_on_after_a_kill_of_worker_and_flow(operator: Operator) -> None:
     run = operator.start("train", *ENDLESS, "train.seed=3")
     workspace = operator.training()
-    below = psutil.Process(operator.worker.pid).children(recursive=True)
-    (flow,) = [one for one in below if "prefect.engine" in " ".join(one.cmdline())]
+    (flow,) = operator.flows()
     os.kill(operator.worker.pid, signal.SIGKILL)
     flow.kill()
     operator.worker.wait()
