@@ -82,10 +82,6 @@ class PrefectServer:
         """Deletes something through the REST API."""
         self._call("DELETE", path)
 
-    def post_list(self, path: str, body: list[Any]) -> Any:
-        """Calls the REST API where it takes a list."""
-        return self._call("POST", path, json=body)
-
     def get(self, path: str) -> Any:
         """Reads from the REST API."""
         return self._call("GET", path)

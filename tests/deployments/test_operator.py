@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
@@ -134,7 +133,7 @@ def give_secret(server: PrefectServer) -> None:
     template = server.get(f"/work_pools/{POOL}")["base_job_template"]
     reference = {"AWS_SECRET_ACCESS_KEY": "{{ prefect.blocks.secret.tilewright-s3 }}"}
     template["variables"]["properties"]["env"]["default"] = reference
-    server.patch(f"/work_pools/{POOL}", {"base_job_template": template})
+    server.patch(f"/work_pools/{POOL}", base_job_template=template)
 
 
 def test_a_run_by_the_api(operator: Operator) -> None:
@@ -159,7 +158,7 @@ def test_a_run_by_a_schedule(operator: Operator) -> None:
         "parameters": {"config_file": str(operator.project.run_toml)},
     }
     path = f"/deployments/{deployment}/schedules"
-    (made,) = operator.server.post_list(path, [schedule])
+    (made,) = operator.server.post(path, json_body=[schedule])
 
     def scheduled() -> dict[str, Any] | None:
         runs = operator.server.post(
@@ -170,9 +169,7 @@ def test_a_run_by_a_schedule(operator: Operator) -> None:
 
     run = wait_for(scheduled, 90)
     assert {*operator.completed(run["id"]).values()} == {"Cached"}
-    httpx.delete(
-        f"{operator.server.url}{path}/{made['id']}", trust_env=False, timeout=30
-    ).raise_for_status()
+    operator.server.delete(f"{path}/{made['id']}")
 
 
 def test_a_cancel_ends_a_training_with_a_backup(operator: Operator) -> None:
