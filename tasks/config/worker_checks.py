@@ -23,6 +23,9 @@ def worker_problems(config: Config, problem: Report) -> Iterator[Problem]:
         yield problem(("workers", "count"), message, RUNNER)
     if workers.address is not None and not is_cluster:
         yield problem(("workers", "address"), FOR_CLUSTERS, RUNNER)
+    if (workers.address or "").startswith("ray://"):
+        message = "must be HOST:PORT of a Ray cluster that this machine is a node of"
+        yield problem(("workers", "address"), message + ", not that of Ray Client", RUNNER)
     if workers.address is not None and is_cluster and workers.count:
         message = "is for workers on this machine; a cluster at an address has its own"
         yield problem(("workers", "count"), message, RUNNER, "workers.address")

@@ -17,8 +17,8 @@ class WorkersConfig(Section):
     """Partitions at the same time; 0 means 1 for threads and 2 for workers on this machine. A
     cluster at an address takes as many as it has room for."""
     address: str | None = None
-    """A running cluster: `tcp://HOST:8786` for Dask, `ray://HOST:10001` for Ray. Default: `count`
-    workers on this machine, started for the run."""
+    """A running cluster: `tcp://HOST:8786` for Dask, `HOST:6379` for a Ray cluster that this
+    machine is a node of. Default: `count` workers on this machine, started for the run."""
     gpus: float = Field(default=0.0, ge=0, le=1)
     """Share of a GPU that a partition of text or latents takes on a cluster; it then waits for a
     Dask worker with the resource GPU, or for a Ray node with that much GPU left."""

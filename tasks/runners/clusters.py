@@ -3,6 +3,7 @@
 Only functions, paths and counts go to a cluster; it knows nothing of Prefect.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -67,6 +68,7 @@ def ray(count: int, address: str | None, gpus: float) -> Iterator[Call]:
         address: a running cluster.
         gpus: how much of a GPU a call with `on_gpu` takes.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray as ray_api
     from ray.exceptions import RayTaskError, WorkerCrashedError
 
@@ -112,4 +114,6 @@ def _told(address: str | None, kind: str) -> Iterator[None]:
         if address is None:
             raise
         told = f"no {kind} cluster answers there ({error}); start it, or leave the address out"
+        if kind == "Ray":
+            told += "; a cluster with tokens wants RAY_AUTH_MODE=token in the environment"
         raise ConfigError([Problem("workers.address", told, address)]) from error

@@ -98,6 +98,7 @@ def _placeless(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow  # in the default part, that of killed workers looks at the version too
 @each_runner
 def test_every_runner_makes_the_same_version(
     prefect_server: PrefectServer,
@@ -134,13 +135,12 @@ def dask_cluster(server: PrefectServer, log: Path) -> Iterator[str]:
 @contextmanager
 def ray_cluster(server: PrefectServer, log: Path) -> Iterator[str]:
     """A node of a Ray cluster with a GPU, so it is told."""
-    port, clients = free_port(), free_port()
+    port = free_port()
     has = ("--num-cpus", "2", "--num-gpus", "1", "--object-store-memory", str(80 * 2**20))
     at = ("--node-ip-address", "127.0.0.1", "--port", str(port), "--include-dashboard", "false")
-    at += ("--ray-client-server-port", str(clients))
     with running(server, log, BIN / "ray", "start", "--head", "--block", *at, *has):
         wait_for(lambda: "Ray runtime started" in log.read_text())
-        yield f"ray://127.0.0.1:{clients}"
+        yield f"127.0.0.1:{port}"
 
 
 @contextmanager
@@ -172,9 +172,12 @@ def test_a_running_cluster_makes_the_same_version(
     by_threads: dict[str, Any],
     copied: Project,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
     name: str,
     cluster: Callable[[PrefectServer, Path], AbstractContextManager[str]],
 ) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # as `ray start` has it by default
     with cluster(prefect_server, tmp_path / "log") as address:
         settings = runner(name, f"address={address}", "gpus=0.5")
         prefect_server.tilewright("prepare", copied.run_toml, *settings, "--json").summary()
@@ -239,6 +242,7 @@ def test_the_partition_of_a_killed_worker_runs_again(
     (killed, *_) = preparing.workers(mark)
     killed.kill()
     assert preparing.process.wait(200) == 0, preparing.log.read_text()
+    assert "latents: 2/2 partitions" in preparing.log.read_text()
     assert made(copied) == by_threads
     # Each task run has ended, also that whose worker could not say so itself.
     states = prefect_server.task_states(prefect_server.newest_run())

@@ -30,6 +30,11 @@ def problems(file: Path, *options: str) -> dict[str, str]:
         ((*AT_ADDRESS, "workers.count=2"), "workers.count", "a cluster at an address has its own"),
         (("workers.address=tcp://10.0.0.1:8786",), "workers.address", 'runner = "dask" or "ray"'),
         (("workers.runner=processes", "workers.gpus=0.5"), "workers.gpus", "take turns"),
+        (
+            ("workers.runner=ray", "workers.address=ray://10.0.0.1:10001"),
+            "workers.address",
+            "not that of Ray Client",
+        ),
         ((*DASK, "workers.gpus=2"), "workers.gpus", "less than or equal to 1"),
         ((*DASK, "store.url=memory://store"), "store.url", "must be a folder or s3://"),
         (
@@ -55,7 +60,7 @@ def test_each_mistake_is_told_with_its_place(
         ("workers.runner=processes", "workers.count=3"),
         (*DASK, "workers.count=3", "workers.gpus=0.5"),
         (*AT_ADDRESS, "workers.gpus=1"),
-        ("workers.runner=ray", "workers.address=ray://10.0.0.1:10001"),
+        ("workers.runner=ray", "workers.address=10.0.0.1:6379"),
     ],
 )
 def test_what_a_runner_can_do_is_allowed(write: Write, options: tuple[str, ...]) -> None:
