@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from tasks.config.problems import ConfigError, Problem
@@ -70,22 +71,6 @@ def ray(count: int, address: str | None, gpus: float) -> Iterator[Call]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray as ray_api
-    from ray.exceptions import RayTaskError, WorkerCrashedError
-
-    def call(function: Call, *arguments: Any, on_gpu: bool = False) -> Any:
-        takes = {"num_gpus": gpus} if gpus and on_gpu else {}
-        remote = ray_api.remote(max_retries=MAX_LOST, **takes)(function)
-        answer = remote.remote(*arguments)
-        try:
-            wait_until(lambda seconds: ray_api.wait([answer], timeout=seconds)[0])
-            return ray_api.get(answer)
-        except WorkerCrashedError as error:
-            raise WorkerLost(f"Ray workers were killed again and again: {error}") from error
-        except RayTaskError as error:
-            raise error.cause from error
-        except BaseException:
-            ray_api.cancel(answer, force=True)
-            raise
 
     local = {
         "num_cpus": count,
@@ -93,16 +78,41 @@ def ray(count: int, address: str | None, gpus: float) -> Iterator[Call]:
         "include_dashboard": False,
         "_node_ip_address": LOCAL,
     }
-    handler = signal.getsignal(signal.SIGTERM)
-    with _told(address, "Ray"):
-        ray_api.init(
-            **(local if address is None else {"address": address}), configure_logging=False
-        )
-    signal.signal(signal.SIGTERM, handler)  # Ray puts one there that ends the process
+    where = local if address is None else {"address": address}
+    with _told(address, "Ray"), _kept_handler(signal.SIGTERM):
+        ray_api.init(**where, configure_logging=False)
     try:
-        yield call
+        yield partial(_call_by_ray, gpus)
     finally:
         ray_api.shutdown()
+
+
+def _call_by_ray(gpus: float, function: Call, *arguments: Any, on_gpu: bool = False) -> Any:
+    import ray as ray_api
+    from ray.exceptions import RayTaskError, WorkerCrashedError
+
+    takes = {"num_gpus": gpus} if gpus and on_gpu else {}
+    remote = ray_api.remote(max_retries=MAX_LOST, **takes)(function)
+    answer = remote.remote(*arguments)
+    try:
+        wait_until(lambda seconds: ray_api.wait([answer], timeout=seconds)[0])
+        return ray_api.get(answer)
+    except WorkerCrashedError as error:
+        raise WorkerLost(f"Ray workers were killed again and again: {error}") from error
+    except RayTaskError as error:
+        raise error.cause from error
+    except BaseException:
+        ray_api.cancel(answer, force=True)
+        raise
+
+
+@contextmanager
+def _kept_handler(number: signal.Signals) -> Iterator[None]:
+    """Puts back the handler of a signal: Ray's own ends the process without a word."""
+    handler = signal.getsignal(number)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)
 
 
 @contextmanager
