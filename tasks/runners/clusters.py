@@ -5,6 +5,7 @@ Only functions, paths and counts go to a cluster; it knows nothing of Prefect.
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -80,6 +81,9 @@ def ray(count: int, address: str | None, gpus: float) -> Iterator[Call]:
     }
     where = local if address is None else {"address": address}
     with _told(address, "Ray"), _kept_handler(signal.SIGTERM):
+        if address is not None:  # Ray itself tries for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray_api.init(**where, configure_logging=False)
     try:
         yield partial(_call_by_ray, gpus)
