@@ -74,6 +74,7 @@ def ray(count: int, address: str | None, gpus: float) -> Iterator[Call]:
     import ray as ray_api
 
     local = {
+        "address": "local",  # else Ray joins what was started on this machine before
         "num_cpus": count,
         "object_store_memory": RAY_STORE_BYTES,
         "include_dashboard": False,

@@ -45,7 +45,7 @@ class Process:
                 if kind != "log":
                     return kind, value
                 logging.getLogger(value.name).handle(value)
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:
             raise WorkerLost(f"a worker process {_end_of(self.process)}") from error
 
     def end(self) -> None:

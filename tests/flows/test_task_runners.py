@@ -212,7 +212,12 @@ class Preparing:
     def wait_for_stage(self, name: str) -> None:
         """Returns when a stage is planned; at latents, workers have yet to load the model."""
         store = self._project.folder / "store"
-        wait_for(lambda: [*store.glob(f"stages/{name}/*/stage.json")], 200)
+
+        def is_planned() -> list[Path]:
+            assert self.process.poll() is None, self.log.read_text()
+            return [*store.glob(f"stages/{name}/*/stage.json")]
+
+        wait_for(is_planned, 200)
 
     def workers(self, marks: str) -> list[psutil.Process]:
         """The processes that work for it."""
