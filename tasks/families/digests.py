@@ -15,6 +15,7 @@ from tasks.families import get_family
 from tasks.families.sources import ModelSource, backup_weights, read_backup
 
 DIGEST_BYTES = 16
+THREADED_BYTES = 32 << 20
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _VARIANTS = (None, "fp16", "bf16")
 _SETTLED_NS = 2_000_000_000
@@ -125,7 +126,7 @@ def _tensors(path: Path, prefixes: tuple[str, ...], memory: MutableMapping[str, 
             value = _hash_tensors(path, data, prefixes)
         else:
             with memoryview(data) as view:
-                value = _hash([view])
+                value = _hash([view], len(view))
     # A file changed within clock resolution of now may change again under the same time stamp.
     if time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
         memory[key] = value
@@ -154,13 +155,14 @@ def _hash_tensors(path: Path, data: mmap.mmap, prefixes: tuple[str, ...]) -> byt
                 with view[begin:end] as tensor:
                     yield tensor
 
-    return _hash(chunks())
+    return _hash(chunks(), len(data))
 
 
-def _hash(chunks: Iterable[bytes | memoryview]) -> bytes:
+def _hash(chunks: Iterable[bytes | memoryview], num_bytes: int) -> bytes:
+    """The threads of blake3 do not survive a fork, and pay for big files alone."""
     from blake3 import blake3
 
-    hasher = blake3(max_threads=blake3.AUTO)
+    hasher = blake3(max_threads=blake3.AUTO if num_bytes >= THREADED_BYTES else 1)
     for chunk in chunks:
         hasher.update(chunk)
     return hasher.digest(length=DIGEST_BYTES)
@@ -168,4 +170,5 @@ def _hash(chunks: Iterable[bytes | memoryview]) -> bytes:
 
 def _combine(*parts: bytes) -> bytes:
     # Lengths first, so that no two lists of parts give the same bytes.
-    return _hash(piece for part in parts for piece in (len(part).to_bytes(8, "little"), part))
+    pieces = (piece for part in parts for piece in (len(part).to_bytes(8, "little"), part))
+    return _hash(pieces, sum(map(len, parts)))
