@@ -72,6 +72,9 @@ class TrainConfig(Section):
     """Where to train; auto takes the GPU when there is one."""
     grace_seconds: float = Field(default=30.0, gt=0)
     """How long a cancelled training may take to write its backup."""
+    timeout_hours: float | None = Field(default=None, gt=0)
+    """A training that takes longer than this ends with a backup and counts as failed; going on with
+    it gives it as long again. Default: no limit."""
     retries: int = Field(default=2, ge=0)
     """How often a crashed training is resumed from its last backup by itself."""
     halve_batch_on_oom: bool = False

@@ -26,7 +26,7 @@ from tasks.train.mirror import fetch_run
 
 _LOG = logging.getLogger("tilewright.train")
 NOT_THE_MODEL = {
-    *("retries", "grace_seconds", "device", "halve_batch_on_oom"),
+    *("retries", "grace_seconds", "timeout_hours", "device", "halve_batch_on_oom"),
     *("backup", "save", "validation", "sample"),
 }
 """Keys of `[train]` that a trained model does not depend on."""

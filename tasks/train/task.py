@@ -1,6 +1,7 @@
 """The Prefect task of training: a child process group that is watched, retried and resumed."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -74,7 +75,25 @@ def train_run(spec: TrainSpec, *, may_be_cached: bool) -> dict[str, Any]:
             tell(event)
             show(event)
 
-        return run_training(spec, on_event=on_event, should_cancel=_worker_watch())
+        return run_training(spec, on_event=on_event, should_cancel=_should_end(spec))
+
+
+def _should_end(spec: TrainSpec) -> Callable[[], bool]:
+    """Whether a training is to end with a backup: its time is over, or its worker is gone."""
+    hours, is_alone = spec.config.train.timeout_hours, _worker_watch()
+    ends_at = math.inf if hours is None else time.monotonic() + hours * 3600
+    told = False
+
+    def should_end() -> bool:
+        nonlocal told
+        if time.monotonic() < ends_at:
+            return is_alone()
+        if not told:
+            LOG.warning("train.timeout_hours = %g is over: the training ends with a backup", hours)
+        told = True
+        return True
+
+    return should_end
 
 
 def _worker_watch() -> Callable[[], bool]:

@@ -114,10 +114,11 @@ def operator(
         with running_server(home, **settings) as server:
             made = server.run(BIN / "python", "-m", "deployments.set_up", cwd=ROOT)
             assert made.code == 0, made.stdout + made.stderr
+            worker = start_worker(server)
             give_secret(server)
             found = server.post("/deployments/filter")
             deployments = {one["name"]: one["id"] for one in found}
-            operator = Operator(server, project, deployments, start_worker(server))
+            operator = Operator(server, project, deployments, worker)
             yield operator
             operator.worker.kill()  # a worker that is asked to end waits for its runs
             operator.worker.wait()
@@ -130,10 +131,11 @@ def give_secret(server: PrefectServer) -> None:
     done = server.start(BIN / "python", "-c", save, stdin=subprocess.PIPE)
     done.communicate(SECRET, timeout=120)
     assert done.returncode == 0
-    template = server.get(f"/work_pools/{POOL}")["base_job_template"]
+    pool = f"/work_pools/{POOL}"
+    template = wait_for(lambda: server.get(pool)["base_job_template"])  # a worker's first act
     reference = {"AWS_SECRET_ACCESS_KEY": "{{ prefect.blocks.secret.tilewright-s3 }}"}
     template["variables"]["properties"]["env"]["default"] = reference
-    server.patch(f"/work_pools/{POOL}", base_job_template=template)
+    server.patch(pool, base_job_template=template)
 
 
 def test_a_run_by_the_api(operator: Operator) -> None:

@@ -153,3 +153,24 @@ def test_no_training_outlives_its_worker(
     newest = max((run / "backups").glob("[0-9]*"))
     assert status["state"] == "interrupted"
     assert int(newest.name) == status["step"]
+
+
+@pytest.mark.slow
+def test_a_training_whose_time_is_over_ends_with_a_backup_and_can_go_on(
+    prefect_server: PrefectServer, tmp_path: Path, tiny_models: TinyModels
+) -> None:
+    project = make_project(tmp_path / "project", tiny_models["sd15"], num_photos=1)
+    endless = SETTINGS.replace(f"max_steps = {LAST_STEP}", "max_steps = 1000000")
+    project.run_toml.write_text(project.run_toml.read_text().replace("epochs = 1", endless))
+    project.prepare()
+    train = ("train", project.run_toml, "--set", "train.timeout_hours=0.008")
+    ended = prefect_server.tilewright(*train)
+    assert ended.code == 1, ended.stderr
+    assert "train.timeout_hours = 0.008 is over" in ended.stderr
+    (run,) = (project.folder / "store" / "runs").iterdir()
+    status = json.loads((run / "status.json").read_text())
+    newest = max((run / "backups").glob("[0-9]*"))
+    assert (status["state"], status["step"]) == ("interrupted", int(newest.name))
+    assert not running_in(run)
+    again = prefect_server.tilewright(*train, "--stop-after-steps", "1", "--resume", run.name)
+    assert again.code == 0, again.stderr

@@ -279,6 +279,7 @@ CHANGES |= {
     "train.processes": "2",
     "train.device": "cpu",
     "train.grace_seconds": "5.0",
+    "train.timeout_hours": "9.0",
     "train.retries": "0",
     "train.halve_batch_on_oom": "true",
     "train.backup.every": "9",

@@ -103,6 +103,7 @@ ELSEWHERE = {
     "processes": "test_ranks.py::test_two_ranks_train_what_one_trains",
     "device": "test_acceleration.py::test_the_device",
     "grace_seconds": "test_runner.py::test_a_watchdog_ends_a_process_whose_main_thread_hangs",
+    "timeout_hours": "../../faults/test_kill_training.py::test_a_training_whose_time_is_over",
     "retries": "../../faults/test_kill_training.py::test_killed_trainings_go_on",
     "halve_batch_on_oom": "test_training.py::test_when_memory_runs_out",
     "backup.every": "test_cadences.py::test_steps_and_epochs",
