@@ -43,7 +43,7 @@ each_runner = pytest.mark.parametrize(
     [
         pytest.param("processes", "tasks.runners.child", id="processes"),
         pytest.param("dask", "spawn_main", id="dask", marks=needs("distributed")),
-        pytest.param("ray", "ray::", id="ray", marks=needs("ray")),
+        pytest.param("ray", "ray::work_partition", id="ray", marks=needs("ray")),
     ],
 )
 """With a part of the command line of its workers."""
