@@ -12,7 +12,7 @@ TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANA
 
 # Tests that start servers and kill processes: each of the two processes has a server of its own.
 ALONE := tests/deployments tests/faults tests/flows
-BENCHMARKS := planning order loader training_loop latents unchanged scan tiler tiling_memory captions
+BENCHMARKS := planning order loader training_loop latents unchanged scan tiler tiling_memory captions orchestration
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up down test test-slow check format lock bench clean

@@ -24,7 +24,8 @@ import psutil
 from flows.server_files import Identity
 
 TOKEN = "TILEWRIGHT_WORKER_TOKEN"
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
+"""A training that is asked to end writes a backup first (`train.grace_seconds`)."""
 MAX_LOG_BYTES = 4 * 2**20
 
 

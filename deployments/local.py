@@ -47,12 +47,18 @@ CANCEL_SECONDS = 180.0
 
 
 def up(home: Path) -> None:
-    """Starts what does not run, and says where the UI is."""
-    url = ensure_server(_say)
+    """Starts what does not run, and says where the UI is.
+
+    Raises:
+        ServerError: a worker runs for another server; it may be training.
+    """
+    url, worker = ensure_server(_say), read_worker(home)
+    if worker is not None and worker.is_alive() and worker.url != url and answers(worker.url):
+        told = "a worker runs for {}; end it first: python -m deployments.local down"
+        raise ServerError(told.format(worker.url))
     for line in set_up():
         _say(line)
-    worker = read_worker(home)
-    if worker is not None and worker.is_alive() and worker.url == url:
+    if worker is not None and worker.is_alive():
         _say("worker: was running")
     else:
         if worker is not None:  # killed, or left behind by a server that is gone

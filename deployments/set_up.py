@@ -86,7 +86,7 @@ def _ensure_gpu_limit(client: "SyncPrefectClient") -> str:
 def _schedules(client: "SyncPrefectClient") -> Iterator[tuple[str, tuple[Any, Any]]]:
     """`deployment/slug` of every schedule of ours, and the ids of both."""
     for deployment in client.read_deployments():
-        if deployment.work_pool_name == POOL:
+        if deployment.work_pool_name == POOL or POOL in deployment.tags:  # `serve` has no pool
             for schedule in deployment.schedules:
                 yield f"{deployment.name}/{schedule.slug}", (deployment.id, schedule.id)
 

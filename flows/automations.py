@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 HEARTBEAT_SECONDS = 30
-SILENCE_SECONDS = 90.0
+SILENCE_SECONDS = 400.0
+"""More than two beats at Prefect's own default of 180 s, which flows of the same name may have."""
 FLOW_NAMES = (
     "collect-garbage",
     "draw-samples",

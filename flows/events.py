@@ -5,10 +5,13 @@ Inside a flow run Prefect relates an event to the run, its deployment and its ta
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any
 
+from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
+from storage.naming import now_iso
 from storage.quarantine import read_quarantine
 from storage.store import open_store
 from tasks.config.models import Config
@@ -17,6 +20,15 @@ from tasks.pipeline.task import Prepared
 MODEL_FINISHED = "tilewright.model.finished"
 DATASET_READY = "tilewright.dataset.ready"
 QUARANTINE_GREW = "tilewright.quarantine.grew"
+
+
+def began() -> str:
+    """When this flow run began, also if it was suspended since; as `now_iso` tells times."""
+    context = FlowRunContext.get()
+    run = None if context is None else context.flow_run
+    if run is None or run.start_time is None:
+        return now_iso()
+    return run.start_time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def announce_prepared(config: Config, prepared: Prepared, since: str) -> None:

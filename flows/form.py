@@ -168,4 +168,4 @@ def _filled(form: Mapping[str, Any]) -> Iterator[Override]:
             continue
         if name in SWITCHES:
             value = value == "on"
-        yield f"the form's {name}", tuple(setting.split(".")), json.dumps(value)
+        yield f"the form's {name}", tuple(setting.split(".")), json.dumps(value, ensure_ascii=False)

@@ -6,10 +6,9 @@ from typing import Any
 from prefect import flow
 
 from flows import form
-from flows.events import announce_prepared
+from flows.events import announce_prepared, began
 from flows.form import AS_CONFIGURED, NO_PRESET
 from flows.preconditions import require_ready
-from storage.naming import now_iso
 from tasks.pipeline.task import Prepared, plan_only, prepare, summary
 
 
@@ -31,12 +30,12 @@ def prepare_dataset(
 ) -> dict[str, Any]:
     """All data stages, then a dataset version if anything changed, and its tiles as files."""
     filled = locals()
-    started, since = time.monotonic(), now_iso()
+    started = time.monotonic()
     config = form.configured(filled)
     require_ready(config, prepares=True, trains=False, dry_run=dry_run)
     if dry_run:
         return plan_only(config)
     prepared = prepare(config)
     if isinstance(prepared, Prepared):
-        announce_prepared(config, prepared, since)
+        announce_prepared(config, prepared, began())
     return summary(config, prepared, time.monotonic() - started)

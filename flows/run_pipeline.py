@@ -6,10 +6,9 @@ from typing import Any
 from prefect import flow
 
 from flows import form
-from flows.events import announce_prepared, announce_trained
+from flows.events import announce_prepared, announce_trained, began
 from flows.form import AS_CONFIGURED, NO_PRESET
 from flows.preconditions import require_ready
-from storage.naming import now_iso
 from storage.pins import pinned
 from storage.store import open_store
 from tasks.pipeline.task import Unreviewed, plan_only, prepare, summary
@@ -42,7 +41,7 @@ def run_pipeline(
 ) -> dict[str, Any]:
     """Only what is invalid runs again; the training too is Cached when nothing changed."""
     filled = locals()
-    started, since = time.monotonic(), now_iso()
+    started = time.monotonic()
     config = form.configured(filled)
     require_ready(config, prepares=True, trains=True, dry_run=dry_run)
     if dry_run:
@@ -50,7 +49,7 @@ def run_pipeline(
     prepared = prepare(config)
     if isinstance(prepared, Unreviewed):
         return summary(config, prepared, time.monotonic() - started)
-    announce_prepared(config, prepared, since)
+    announce_prepared(config, prepared, began())
     told = summary(config, prepared, 0.0)
     version = prepared.version
     with pinned(open_store(config.store.url), "train", version.name, version.number):

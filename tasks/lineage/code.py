@@ -1,5 +1,6 @@
 """Which code trained a model: the version of the package, and the commit of a clone."""
 
+import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import tasks
 
 GIT_SECONDS = 20
+COMMIT = "TILEWRIGHT_COMMIT"
+"""Environment variable of images, which have no clone."""
 
 
 def code_version() -> dict[str, str | None]:
@@ -15,7 +18,8 @@ def code_version() -> dict[str, str | None]:
         number = version("tilewright")
     except PackageNotFoundError:
         number = "0"
-    return {"version": number, "commit": _commit(Path(tasks.__file__).parents[1])}
+    commit = os.environ.get(COMMIT) or _commit(Path(tasks.__file__).parents[1])
+    return {"version": number, "commit": commit}
 
 
 def code_name(code: dict[str, str | None]) -> str:

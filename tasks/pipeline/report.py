@@ -28,6 +28,8 @@ from tasks.report.inputs import Tables
 from tasks.report.summary import missing_captions
 from tasks.stage import Context, StageRef
 
+FORMATS = f"{FORMAT}.{digest.FORMAT}"
+"""Of a page and the digest beside it, which are made together."""
 _HEAD_BYTES = 4000
 """So far into a page it has said what it was made of."""
 
@@ -73,7 +75,7 @@ def current_report(
     if not (store.exists(path) and store.exists(_digest_path(version))):
         return None
     head = store.read_range(path, 0, min(_HEAD_BYTES, store.size(path))).decode("utf-8", "replace")
-    wanted = f"{FORMAT}:" if refs is None else f'{_made_of(refs)}"'
+    wanted = f"{FORMATS}:" if refs is None else f'{_made_of(refs)}"'
     return store.uri(path) if f'<meta name="tilewright-report" content="{wanted}' in head else None
 
 
@@ -98,7 +100,7 @@ def rewrite_report(store: Store, version: Version, config: Config | None = None)
             store, {n: ref.get("rejects") for n, ref in stages.items()}, only_files=True
         ),
         counts={name: ref["counts"] for name, ref in stages.items() if "counts" in ref},
-        made_of=f"{FORMAT}:store",
+        made_of=f"{FORMATS}:store",
     )
     return _write(store, version, version_config(store, version, config), made)
 
@@ -140,7 +142,7 @@ def num_missing_captions(context: Context, version: Version) -> int:
 def _made_of(refs: Mapping[str, StageRef]) -> str:
     """What a page is made of besides the version: its format, and the tables of rejects."""
     rejects = {name: ref.rejects for name, ref in refs.items() if ref.rejects is not None}
-    return f"{FORMAT}:{hexkey(digest_json('report', rejects))}"
+    return f"{FORMATS}:{hexkey(digest_json('report', rejects))}"
 
 
 def _write(store: Store, version: Version, config: Config | None, made: Made) -> str:

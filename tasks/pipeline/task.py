@@ -209,6 +209,8 @@ def _prepare(config: Config, hold: Hold) -> Prepared | Unreviewed:
             refs[stage.name] = run_stage(config, stage.name, upstream, workers)
             if stage.name != "captions":
                 continue
+            if config.review_captions:
+                workers.rest()  # a person may take days
             match look_at_captions(config, refs):
                 case Waiting() as waiting:
                     return Unreviewed(refs, waiting)

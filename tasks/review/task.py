@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 import prefect.runtime
+import pyarrow as pa
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -122,34 +123,36 @@ def review(config: Config, refs: Mapping[str, StageRef], page: str) -> Waiting |
     """
     store = Context(config).store
     manifest = tables.get_table(store, refs["captions"].manifest)
-    left = pending(store, manifest).num_rows
-    if not left:
+    waiting = pending(store, manifest)
+    if not waiting.num_rows:
         return None
     if prefect.runtime.deployment.id is None:
-        return Waiting(left, page)
+        return Waiting(waiting.num_rows, page)
     views = tables.get_table(store, refs["crops"].manifest, ["key"])["key"].to_pylist()
-    answer, named = _answer(views, left, page)
+    answer, named = _answer(views, waiting, page)
     changed = drop(store, named.views)
     approve(store, manifest, answer.note)
     return Dropped() if changed else None
 
 
-def _answer(views: list[bytes], num_left: int, page: str) -> tuple[CaptionReview, Named]:
+def _answer(views: list[bytes], waiting: pa.Table, page: str) -> tuple[CaptionReview, Named]:
     """Suspends the run until it is resumed with a form whose numbers are all known.
 
-    In the resumed process each question that was answered before gives its answer at once.
+    In the resumed process each question that was answered before gives its answer at once; captions
+    that came meanwhile are another question.
     """
-    trouble = ""
+    keys = sorted(map(hexkey, waiting["key"].to_pylist()))
+    trouble, asked = "", hexkey(digest_json("review", keys))
     for number in count(1):
         told = (
-            f"{trouble}**{num_left:,} new captions** wait for you. Look at the artifact *captions* "
-            f"of this run, or at the page `{page}`. To change some: `tilewright captions export`, "
+            f"{trouble}**{len(keys):,} new captions** wait for you. Look at the artifact "
+            f"*captions* of this run, or at the page `{page}`. To change some: `tilewright captions export`, "
             "edit, `import`.\n\nResume this run to train on them."
         )
         answer = suspend_flow_run(
             wait_for_input=CaptionReview.with_initial_data(description=told),
             timeout=None,
-            key="captions" if number == 1 else f"captions-{number}",
+            key=f"captions-{asked[:12]}-{number}",
         )
         named = named_views(views, re.findall(r"[^\s,;]+", answer.drop))
         if not named.unknown:

@@ -89,6 +89,11 @@ class Workers:
     ) -> None:
         self._open.__exit__(kind, error, traceback)
 
+    def rest(self) -> None:
+        """Ends the workers, until partitions need some again."""
+        self._open.close()
+        self._threads, self._place = None, here
+
     def call(self, function: Callable[..., Any], *arguments: Any, on_gpu: bool = False) -> Any:
         """Calls a function where the work is done, and waits for what it gives.
 

@@ -39,14 +39,14 @@ def mirror(store: Store, run_id: str, workspace: Path) -> None:
 
 
 def fetch_run(store: Store, run_id: str, workspace: Path) -> None:
-    """Copies a run out of the store, all but its backups, for a machine that has not seen it.
+    """Copies a run out of the store for a machine that has not seen it.
 
-    The file that makes a folder a run comes last.
+    Without backups and models in between. The file that makes a folder a run comes last.
     """
     prefix = f"runs/{run_id}/"
     inner = [name.removeprefix(prefix) for name in store.list(prefix.rstrip("/"))]
     for name in sorted(inner, key=lambda name: name == IDENTITY_FILE):
-        if not name.startswith("backups/"):
+        if not name.startswith(("backups/", "saves/")):
             (workspace / name).parent.mkdir(parents=True, exist_ok=True)
             store.fetch_file(prefix + name, workspace / name)
 

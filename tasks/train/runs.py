@@ -74,11 +74,12 @@ def _content_of(path: Path) -> str:
 def choose_run(config: Config, version: Version, *, reuse: Reuse) -> Path:
     """The workspace to train in: one to go on with, or a new one."""
     folder, key = runs_folder(config), run_key(config, version)
-    if reuse != "never":
-        _fetch_runs_with_key(config, folder, key, reuse)
     for workspace in reversed(list(_runs_with_key(folder, key))):
         if _may_continue(workspace, reuse):
+            require_newest(config, workspace)
             return workspace
+    if reuse != "never" and (fetched := _fetched_from_store(config, folder, key, reuse)):
+        return fetched
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.data.name}-{secrets.token_hex(3)}"
     workspace = folder / run_id
     workspace.mkdir(parents=True)
@@ -111,6 +112,7 @@ def named_run(config: Config, version: Version, run_id: str, new_data: bool = Fa
     if not (workspace / IDENTITY_FILE).exists():
         known = ", ".join(path.name for path in _runs(folder)) or "none yet"
         raise ValueError(f"there is no run {run_id!r} in {folder}; runs: {known}")
+    require_newest(config, workspace)
     identity = _identity(workspace)
     if identity["dataset_digest"] != version.content_digest and not new_data:
         raise ValueError(
@@ -132,29 +134,52 @@ def _runs_elsewhere(config: Config, folder: Path) -> list[str]:
     return sorted(run for run in there if not (folder / run / IDENTITY_FILE).exists())
 
 
-def _fetch_runs_with_key(config: Config, folder: Path, key: str, reuse: Reuse) -> None:
-    """Brings over what other machines began and may be gone on with here.
+def _fetched_from_store(config: Config, folder: Path, key: str, reuse: Reuse) -> Path | None:
+    """The newest run that another machine began and that may be gone on with here, brought over.
 
     One that its machine did not end may still be at work there: only a person can know.
     """
     store = open_store(config.store.url)
-    for run_id in _runs_elsewhere(config, folder):
-        if json.loads(store.read_bytes(f"runs/{run_id}/{IDENTITY_FILE}")).get("run_key") != key:
+    for run_id in reversed(_runs_elsewhere(config, folder)):
+        if _read_elsewhere(store, run_id, IDENTITY_FILE).get("run_key") != key:
             continue
-        status = _status_elsewhere(store, run_id)
+        status = _read_elsewhere(store, run_id, STATUS_FILE)
         if status.get("state") in (None, "running"):
             told = "run %s has the same settings and was begun on another machine, which may still "
             _LOG.warning(told + "work on it; if not, go on with it by --resume %s", run_id, run_id)
         elif reuse == "any" or status["state"] not in ("done", "stopped"):
             fetch_run(store, run_id, folder / run_id)
+            return folder / run_id
+    return None
 
 
-def _status_elsewhere(store: Store, run_id: str) -> dict[str, object]:
+def require_newest(config: Config, workspace: Path) -> None:
+    """Whether this machine has the newest state of a run that it goes on with.
+
+    What another machine has added since would be lost: the copy in the store follows this one.
+
+    Raises:
+        ValueError: it has not.
+    """
+    store = open_store(config.store.url)
+    if store.is_local:
+        return
+    there = _read_elsewhere(store, workspace.name, STATUS_FILE).get("step") or 0
+    here = read_status(workspace).get("step") or 0
+    if int(str(there)) > int(str(here)):
+        raise ValueError(
+            f"run {workspace.name} is at step {here} in {workspace}, and at step {there} in the "
+            "store: another machine went on with it. Move this folder away to go on from there"
+        )
+
+
+def _read_elsewhere(store: Store, run_id: str, name: str) -> dict[str, object]:
+    """A JSON file of a run in the store, {} when there is none."""
     try:
-        status: dict[str, object] = json.loads(store.read_bytes(f"runs/{run_id}/{STATUS_FILE}"))
+        content: dict[str, object] = json.loads(store.read_bytes(f"runs/{run_id}/{name}"))
     except NotFoundError:
         return {}
-    return status
+    return content
 
 
 def _write_identity(workspace: Path, key: str, version: Version) -> None:

@@ -202,3 +202,21 @@ def test_a_run_that_was_stopped_elsewhere_is_left_alone_by_train(on_s3: Config) 
     assert choose_run(on_s3, VERSION, reuse="crashed").name != run
     shutil.rmtree(on_s3.workspace)
     assert choose_run(on_s3, VERSION, reuse="any").name == run
+
+
+def test_what_another_machine_has_added_is_never_lost(on_s3: Config, tmp_path: Path) -> None:
+    """This machine's folder is older than the copy in the store."""
+    store, workspace = open_store(on_s3.store.url), choose_run(on_s3, VERSION, reuse="never")
+    ended(workspace, "interrupted")
+    mirror(store, workspace.name, workspace)
+    assert choose_run(on_s3, VERSION, reuse="crashed") == workspace
+    other = tmp_path / "other" / workspace.name
+    shutil.copytree(workspace, other)
+    write_status(other, "done", step=9, epoch=1, outputs=[])
+    mirror(store, workspace.name, other)
+    with pytest.raises(ValueError, match="at step 2 in .*, and at step 9 in the store"):
+        choose_run(on_s3, VERSION, reuse="crashed")
+    with pytest.raises(ValueError, match="another machine went on"):
+        resumed_run(on_s3, VERSION, workspace.name, new_data=False)
+    workspace.rename(tmp_path / "aside")
+    assert choose_run(on_s3, VERSION, reuse="any") == workspace
