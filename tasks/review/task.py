@@ -146,8 +146,8 @@ def _answer(views: list[bytes], waiting: pa.Table, page: str) -> tuple[CaptionRe
     for number in count(1):
         told = (
             f"{trouble}**{len(keys):,} new captions** wait for you. Look at the artifact "
-            f"*captions* of this run, or at the page `{page}`. To change some: `tilewright captions export`, "
-            "edit, `import`.\n\nResume this run to train on them."
+            f"*captions* of this run, or at the page `{page}`. To change some: "
+            "`tilewright captions export`, edit, `import`.\n\nResume this run to train on them."
         )
         answer = suspend_flow_run(
             wait_for_input=CaptionReview.with_initial_data(description=told),
