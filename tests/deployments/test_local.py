@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from deployments.background_worker import TOKEN, Worker, end_processes, read_worker
+from flows.automations import crash_silent_runs
 from flows.server_files import Identity, prepare_home, read_state
 from tests.deployment_fixtures import ended, start_deployment, state_of
 from tests.model_fixtures import TinyModels
@@ -127,6 +128,8 @@ def test_a_run_crashes_when_its_process_and_its_worker_were_killed(
     project.prepare()
     local(home, "up")
     server, worker = server_of(home), worker_of(home)
+    impatient = crash_silent_runs(90.0) | {"name": "does not wait as long as ours"}
+    server.post("/automations/", **impatient)
     train = deployment(server, "train")
     run = start_deployment(server, train, project.run_toml, "train.epochs=100000")
     runs = project.folder / "store" / "runs"

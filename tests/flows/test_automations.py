@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import yaml
 
+from flows import automations
 from flows.automations import FLOW_NAMES, ZOMBIES, crash_silent_runs, ensure_automations
 from tests.deployment_fixtures import state_of
 from tests.server_fixtures import ROOT, PrefectServer, wait_for
@@ -60,7 +61,7 @@ def test_it_is_made_once_and_a_switch_of_a_person_stays(prefect_server: PrefectS
     ensure_automations(prefect_server.url)
     assert ensure_automations(prefect_server.url) is False
     (there,) = found(prefect_server)
-    assert (there["enabled"], there["trigger"]["within"]) == (True, 90.0)
+    assert (there["enabled"], there["trigger"]["within"]) == (True, automations.SILENCE_SECONDS)
     prefect_server.patch(f"/automations/{there['id']}", enabled=False)
     try:
         assert ensure_automations(prefect_server.url) is False
