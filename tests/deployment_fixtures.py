@@ -34,7 +34,11 @@ def worker(prefect_server: PrefectServer) -> Iterator[None]:
     process = start_worker(prefect_server)
     yield
     process.terminate()
-    process.wait(30)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:  # it waits for a run that a failed test has left
+        process.kill()
+        process.wait()
 
 
 def start_worker(server: PrefectServer) -> "subprocess.Popen[str]":
