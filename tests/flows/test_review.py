@@ -107,8 +107,9 @@ def test_tiles_that_are_dropped_in_the_form_are_not_trained_on(
         resumed_with(prefect_server, run, {"drop": f"{numbers[0]} 0123456789"})
         assert ended(prefect_server, run, "PAUSED")["name"] == "Suspended"
         told = "No tile has the number 0123456789; nothing was dropped"
+        asked_for = {"prefix": "suspended-captions-", "limit": 50}
         path = f"/flow_runs/{run}/input/filter"  # what is asked is stored after the state
-        wait_for(lambda: told in str(prefect_server.post(path, prefix="suspended-captions-")))
+        wait_for(lambda: told in str(prefect_server.post(path, **asked_for)))
         resumed_with(prefect_server, run, {"drop": f"{numbers[0]},\n{numbers[1][:8]}"})
         assert ended(prefect_server, run)["type"] == "COMPLETED"
         assert len(server.asked()) == asked
