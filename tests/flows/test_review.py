@@ -86,6 +86,7 @@ def test_a_deployed_flow_waits_for_a_review_and_goes_on_when_it_is_resumed(
     assert segment.table.num_rows == asked
 
 
+@pytest.mark.slow  # by length; the command that drops tiles is tested in test_captions_command
 def test_tiles_that_are_dropped_in_the_form_are_not_trained_on(
     prefect_server: PrefectServer,
     deployments: dict[str, dict[str, Any]],
