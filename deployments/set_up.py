@@ -43,7 +43,7 @@ def set_up(pool_type: str = "process") -> Iterator[str]:
 
     with get_client(sync_client=True) as client:
         yield _ensure_pool(client, pool_type)
-        yield _ensure_gpu_limit(client)
+        yield _ensure_gpu_limit()
         yield from ensure_notifications(client)
         before = dict(_schedules(client))
         yield _deploy(pool_type)
@@ -69,18 +69,12 @@ def _ensure_pool(client: "SyncPrefectClient", pool_type: str) -> str:
     return f"work pool {POOL}: made, of type {pool_type}"
 
 
-def _ensure_gpu_limit(client: "SyncPrefectClient") -> str:
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-    from prefect.exceptions import ObjectNotFound
+def _ensure_gpu_limit() -> str:
+    from tasks.gpu.task import limit_name, require_limit
 
-    from tasks.gpu.task import limit_name
-
-    name = limit_name()
-    with contextlib.suppress(ObjectNotFound):
-        there = client.read_global_concurrency_limit_by_name(name)
-        return f"concurrency limit {name}: was there, with {there.limit} slots"
-    client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
-    return f"concurrency limit {name}: made, with 1 slot"
+    slots = require_limit()
+    told = "made, with 1 slot" if slots is None else f"was there, with {slots} slots"
+    return f"concurrency limit {limit_name()}: {told}"
 
 
 def _schedules(client: "SyncPrefectClient") -> Iterator[tuple[str, tuple[Any, Any]]]:

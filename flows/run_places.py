@@ -8,6 +8,7 @@ from flows.command_outcome import refuse, say
 from flows.dataset_rows import existing_store
 from storage.store import Store
 from tasks.config.loading import load_config
+from tasks.train.mirror import fetch_run
 from tasks.train.report import is_run
 from tasks.train.runs import runs_folder
 
@@ -72,20 +73,14 @@ def named_run(runs: Runs, run: str, key: str, into: Path, wanted: Wanted) -> Pat
         refuse(key, f"there is no such run; runs: {known}", run)
     if runs.folder is not None and run_id in runs.here:
         return runs.folder / run_id
-    return fetch_run(runs.store, run_id, into, wanted)
+    return copied_run(runs.store, run_id, into, wanted)
 
 
-def fetch_run(store: Store, run_id: str, into: Path, wanted: Wanted) -> Path:
-    """Copies some files of a run out of a store; those that have their size already are left."""
-    workspace, fetched = into / run_id, into / f".fetching-{run_id}"
+def copied_run(store: Store, run_id: str, into: Path, wanted: Wanted) -> Path:
+    """A folder with some files of a run of a store, brought up to date."""
+    workspace = into / run_id
     if not workspace.exists():
         say(f"fetching run {run_id} from {store.url}")
         workspace.mkdir(parents=True)
-    for path, num_bytes in store.list(f"runs/{run_id}").items():
-        inner = Path(path).relative_to(f"runs/{run_id}")
-        file = workspace / inner
-        if wanted(inner) and not (file.is_file() and file.stat().st_size == num_bytes):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            store.fetch_file(path, fetched)
-            fetched.replace(file)
+    fetch_run(store, run_id, workspace, wanted)
     return workspace

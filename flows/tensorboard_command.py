@@ -97,7 +97,7 @@ def gather_runs(place: str, folder: Path) -> int:
     Raises:
         ConfigError: there is no such place, or it has no runs.
     """
-    from flows.run_places import fetch_run, find_runs
+    from flows.run_places import copied_run, find_runs
     from tasks.train.report import is_run
 
     if is_run(Path(place)):
@@ -113,7 +113,7 @@ def gather_runs(place: str, folder: Path) -> int:
         if runs.folder is not None and run_id in runs.here:
             _link(runs.folder / run_id, folder)
         else:
-            _link(fetch_run(runs.store, run_id, folder / "copies", _is_shown), folder)
+            _link(copied_run(runs.store, run_id, folder / "copies", _is_shown), folder)
     return len(fitting)
 
 

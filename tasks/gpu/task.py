@@ -45,7 +45,7 @@ def gpu_slot(config: Config, *, needed: bool = True) -> Iterator[None]:
     """
     with ExitStack() as held:
         if needed and takes_turns(config):
-            _require_limit()
+            require_limit()
             held.enter_context(_acquired())
         yield
 
@@ -73,12 +73,13 @@ def _acquired() -> Iterator[None]:
         yield
 
 
-def _require_limit() -> None:
-    """Makes the limit with one slot if there is none yet."""
+def require_limit() -> int | None:
+    """Makes the limit with one slot if there is none yet; gives the slots of one that was there."""
     with get_client(sync_client=True) as client:
         try:
-            client.read_global_concurrency_limit_by_name(limit_name())
+            return int(client.read_global_concurrency_limit_by_name(limit_name()).limit)
         except ObjectNotFound:
             limit = GlobalConcurrencyLimitCreate(name=limit_name(), limit=1)
             with suppress(ObjectAlreadyExists):
                 client.create_global_concurrency_limit(limit)
+    return None

@@ -5,7 +5,7 @@ in the store is whole or not there.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,17 +38,31 @@ def mirror(store: Store, run_id: str, workspace: Path) -> None:
             _send(store, f"{prefix}/{name}", path, workspace)
 
 
-def fetch_run(store: Store, run_id: str, workspace: Path) -> None:
-    """Copies a run out of the store for a machine that has not seen it.
+def fetch_run(store: Store, run_id: str, workspace: Path, wanted: Callable[[Path], bool]) -> None:
+    """Copies files of a run out of a store; those that have their size already are left.
 
-    Without backups and models in between. The file that makes a folder a run comes last.
+    The file that makes a folder a run comes last.
+
+    Args:
+        store: that has a copy of the run.
+        run_id: the run.
+        workspace: the folder for it.
+        wanted: says by its path inside the workspace whether a file is wanted.
     """
-    prefix = f"runs/{run_id}/"
-    inner = [name.removeprefix(prefix) for name in store.list(prefix.rstrip("/"))]
-    for name in sorted(inner, key=lambda name: name == IDENTITY_FILE):
-        if not name.startswith(("backups/", "saves/")):
-            (workspace / name).parent.mkdir(parents=True, exist_ok=True)
-            store.fetch_file(prefix + name, workspace / name)
+    prefix, fetched = f"runs/{run_id}", workspace / f".fetching-{os.getpid()}"
+    found = store.list(prefix).items()
+    for path, num_bytes in sorted(found, key=lambda item: item[0].endswith(f"/{IDENTITY_FILE}")):
+        inner = Path(path).relative_to(prefix)
+        file = workspace / inner
+        if wanted(inner) and not (file.is_file() and file.stat().st_size == num_bytes):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            store.fetch_file(path, fetched)
+            fetched.replace(file)
+
+
+def all_but_models(inner: Path) -> bool:
+    """What a machine needs of a run to go on with it, besides a backup."""
+    return inner.parts[0] not in ("backups", "saves")
 
 
 def fetch_newest_backup(store: Store, run_id: str, workspace: Path) -> Path | None:

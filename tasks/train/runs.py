@@ -22,7 +22,7 @@ from tasks.lineage.origin import IDENTITY_FILE, METADATA_FILE, is_ours
 from tasks.train.events import STATUS_FILE, read_status
 from tasks.train.files import write_atomically
 from tasks.train.formats.embedding import words_folder
-from tasks.train.mirror import fetch_run
+from tasks.train.mirror import all_but_models, fetch_run
 
 _LOG = logging.getLogger("tilewright.train")
 NOT_THE_MODEL = {
@@ -108,7 +108,7 @@ def named_run(config: Config, version: Version, run_id: str, new_data: bool = Fa
     folder = runs_folder(config)
     workspace = folder / run_id
     if not (workspace / IDENTITY_FILE).exists() and run_id in _runs_elsewhere(config, folder):
-        fetch_run(open_store(config.store.url), run_id, workspace)
+        fetch_run(open_store(config.store.url), run_id, workspace, all_but_models)
     if not (workspace / IDENTITY_FILE).exists():
         known = ", ".join(path.name for path in _runs(folder)) or "none yet"
         raise ValueError(f"there is no run {run_id!r} in {folder}; runs: {known}")
@@ -148,7 +148,7 @@ def _fetched_from_store(config: Config, folder: Path, key: str, reuse: Reuse) ->
             told = "run %s has the same settings and was begun on another machine, which may still "
             _LOG.warning(told + "work on it; if not, go on with it by --resume %s", run_id, run_id)
         elif reuse == "any" or status["state"] not in ("done", "stopped"):
-            fetch_run(store, run_id, folder / run_id)
+            fetch_run(store, run_id, folder / run_id, all_but_models)
             return folder / run_id
     return None
 
